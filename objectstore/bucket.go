@@ -1,0 +1,140 @@
+package objectstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+)
+
+// HeadBucket looks whether a bucket is there and ours: ErrNoBucket when there is none, ErrDenied when the key has no rights
+// on it, be it somebody else's or not. The answer to a HEAD has no body, so a refusal is asked for again in words.
+func (s *Store) HeadBucket(ctx context.Context, bucket string) error {
+	err := s.do(ctx, "HeadBucket", func(ctx context.Context) error {
+		_, err := s.api.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &bucket})
+		return err
+	})
+	var r *reply
+	if errors.As(err, &r) {
+		switch r.status {
+		case http.StatusNotFound:
+			err = s.reason(ctx, bucket, &reply{is: ErrNoBucket, status: r.status})
+		case http.StatusForbidden, http.StatusBadRequest, http.StatusUnauthorized:
+			err = s.reason(ctx, bucket, err)
+		}
+	}
+	return s.failed("look at the bucket "+bucket, err)
+}
+
+// reason asks for the shortest listing, whose failure has an error code, and returns that failure. A listing that succeeds
+// leaves err, but not when that is ErrNoBucket: then the two answers contradict each other, and nothing is known. Nor is it
+// when the listing had no answer.
+func (s *Store) reason(ctx context.Context, bucket string, err error) error {
+	_, e := s.listPage(ctx, &s3.ListObjectsV2Input{Bucket: &bucket, MaxKeys: aws.Int32(1)})
+	var r *reply
+	switch {
+	case e == nil && errors.Is(err, ErrNoBucket):
+		return &reply{is: ErrUnreachable, message: "HEAD says that the bucket is not there, and a listing that it is"}
+	case e == nil:
+		return err
+	case errors.As(e, &r) && r.status == http.StatusNotFound && !errors.Is(r, ErrNoBucket):
+		return &reply{is: ErrUnreachable, status: r.status, message: "the answer is not that of an S3 store"}
+	}
+	return e
+}
+
+// CreateBucket creates a bucket, with a canned ACL where acl is not "". A bucket that is ours already is no error.
+func (s *Store) CreateBucket(ctx context.Context, bucket, acl string) error {
+	in := &s3.CreateBucketInput{Bucket: &bucket, ACL: types.BucketCannedACL(acl)}
+	err := s.do(ctx, "CreateBucket", func(ctx context.Context) error {
+		_, err := s.api.CreateBucket(ctx, in, plainMD5)
+		return err
+	})
+	var r *reply
+	if errors.As(err, &r) && r.code == "BucketAlreadyOwnedByYou" {
+		return nil
+	}
+	return s.failed("create the bucket "+bucket, err)
+}
+
+// GetBucketPolicy returns the bucket's policy as the store has it, "" where there is none.
+func (s *Store) GetBucketPolicy(ctx context.Context, bucket string) (string, error) {
+	var out *s3.GetBucketPolicyOutput
+	err := s.do(ctx, "GetBucketPolicy", func(ctx context.Context) (err error) {
+		out, err = s.api.GetBucketPolicy(ctx, &s3.GetBucketPolicyInput{Bucket: &bucket})
+		return err
+	})
+	var r *reply
+	if errors.As(err, &r) && r.code == "NoSuchBucketPolicy" {
+		return "", nil
+	}
+	if err != nil {
+		return "", s.failed("read the policy of the bucket "+bucket, err)
+	}
+	return aws.ToString(out.Policy), nil
+}
+
+// PutBucketPolicy sets the bucket's policy.
+func (s *Store) PutBucketPolicy(ctx context.Context, bucket, policy string) error {
+	err := s.do(ctx, "PutBucketPolicy", func(ctx context.Context) error {
+		_, err := s.api.PutBucketPolicy(ctx, &s3.PutBucketPolicyInput{Bucket: &bucket, Policy: &policy}, plainMD5)
+		return err
+	})
+	return s.failed("set the policy of the bucket "+bucket, err)
+}
+
+// DeleteBucketPolicy deletes the bucket's policy.
+func (s *Store) DeleteBucketPolicy(ctx context.Context, bucket string) error {
+	err := s.do(ctx, "DeleteBucketPolicy", func(ctx context.Context) error {
+		_, err := s.api.DeleteBucketPolicy(ctx, &s3.DeleteBucketPolicyInput{Bucket: &bucket})
+		return err
+	})
+	return s.failed("delete the policy of the bucket "+bucket, err)
+}
+
+// allUsers is the group of everybody, signed in or not (Amazon S3 User Guide, "Access control list overview").
+const allUsers = "http://acs.amazonaws.com/groups/global/AllUsers"
+
+// GetBucketACL returns what the bucket's ACL grants to everybody, such as READ and WRITE, in the store's order.
+func (s *Store) GetBucketACL(ctx context.Context, bucket string) (everybody []string, err error) {
+	var out *s3.GetBucketAclOutput
+	err = s.do(ctx, "GetBucketAcl", func(ctx context.Context) (err error) {
+		out, err = s.api.GetBucketAcl(ctx, &s3.GetBucketAclInput{Bucket: &bucket})
+		return err
+	})
+	if err != nil {
+		return nil, s.failed("read the ACL of the bucket "+bucket, err)
+	}
+	for _, g := range out.Grants {
+		if g.Grantee != nil && aws.ToString(g.Grantee.URI) == allUsers {
+			everybody = append(everybody, string(g.Permission))
+		}
+	}
+	return everybody, nil
+}
+
+// PutBucketACL sets the bucket's canned ACL, by header, for there are stores that take no ACL in a body.
+func (s *Store) PutBucketACL(ctx context.Context, bucket, acl string) error {
+	err := s.do(ctx, "PutBucketAcl", func(ctx context.Context) error {
+		_, err := s.api.PutBucketAcl(ctx, &s3.PutBucketAclInput{Bucket: &bucket, ACL: types.BucketCannedACL(acl)}, plainMD5)
+		return err
+	})
+	return s.failed(fmt.Sprintf("set the ACL of the bucket %s to %s", bucket, acl), err)
+}
+
+// plainMD5 makes a request carry Content-MD5 and no x-amz-checksum-*, which the SDK sends with these requests even under
+// WhenRequired and which several stores refuse or do not count as a checksum (aws/aws-sdk-go-v2#3258).
+func plainMD5(o *s3.Options) {
+	o.APIOptions = append(o.APIOptions, func(stack *middleware.Stack) error {
+		_, _ = stack.Initialize.Remove("AWSChecksum:SetupInputContext") // absent where the request has no checksum
+		_, _ = stack.Finalize.Remove("AWSChecksum:ComputeInputPayloadChecksum")
+		_, _ = stack.Finalize.Remove("addInputChecksumTrailer")
+		return smithyhttp.AddContentChecksumMiddleware(stack)
+	})
+}

@@ -1,0 +1,264 @@
+package objectstore
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+	"github.com/converge-agent/converge/diag"
+	"github.com/converge-agent/converge/secret"
+)
+
+// What requests fail with, to be told apart with errors.Is. Each comes inside a *diag.Error that says what to do.
+var (
+	ErrNotFound    = errors.New("there is no such object")
+	ErrDenied      = errors.New("the store refused")
+	ErrNoBucket    = errors.New("there is no such bucket")
+	ErrExists      = errors.New("the key is taken already")
+	ErrThrottled   = errors.New("the store asks for fewer requests")
+	ErrUnreachable = errors.New("the store cannot be reached")
+	// ErrDigest says that the bytes that arrived are not those whose MD5 was announced: the file changed meanwhile, or
+	// they were damaged on the way.
+	ErrDigest = errors.New("other bytes arrived than were announced")
+	// ErrListing says that a listing was cut off or out of order, so that nothing may be concluded from what it lacks.
+	ErrListing = errors.New("the listing cannot be trusted")
+	// ErrRejected says that the store did not take the request as it was made; trying again will not help.
+	ErrRejected = errors.New("the store did not accept the request")
+)
+
+// reply is a failure that a store answered with, or a connection that failed. It is one of the errors above by errors.Is.
+type reply struct {
+	is      error
+	status  int    // HTTP status; 0 when nothing was answered
+	code    string // S3 error code; "" in answers without a body
+	message string
+	header  http.Header
+}
+
+func (r *reply) Error() string {
+	var said []string
+	if r.status != 0 {
+		said = append(said, fmt.Sprint(r.status))
+	}
+	if r.code != "" {
+		said = append(said, r.code)
+	}
+	text := strings.Join(said, " ")
+	switch {
+	case text == "":
+		text = r.message
+	case r.message != "":
+		text += ": " + r.message
+	}
+	if text == "" {
+		return r.is.Error()
+	}
+	return fmt.Sprintf("%s (%s)", r.is, text)
+}
+
+func (r *reply) Unwrap() error { return r.is }
+
+// read turns what the SDK or the transport failed with into a reply. Errors that are none of the store's doing, such as a
+// cancelled context or a file that cannot be read, come back as they are.
+func (s *Store) read(ctx context.Context, err error) error {
+	var r *reply
+	var resp *smithyhttp.ResponseError
+	switch {
+	case err == nil, errors.As(err, &r), errors.Is(err, ErrDigest), errors.Is(err, ErrListing):
+		return err
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.As(err, &resp) && resp.HTTPStatusCode() != 0: // the SDK has one without a status where nothing was answered
+		return s.answered(err, resp)
+	}
+	var body *bodyError
+	if errors.As(err, &body) {
+		return body.err
+	}
+	return &reply{is: ErrUnreachable, message: cause(err)}
+}
+
+// answered makes a reply of an HTTP answer.
+func (s *Store) answered(err error, resp *smithyhttp.ResponseError) error {
+	r := &reply{status: resp.HTTPStatusCode(), header: resp.Response.Header}
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		r.code, r.message = api.ErrorCode(), s.redact(api.ErrorMessage())
+	}
+	var broken *net.OpError
+	if r.status < 300 && r.code == "" || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &broken) {
+		// The answer broke off or was none of S3's: what was done is unknown, so it is asked again.
+		r.is, r.message = ErrUnreachable, "its answer could not be read: "+cause(err)
+		return r
+	}
+	if r.code == http.StatusText(r.status) || r.code == "UnknownError" || r.code == fmt.Sprint(r.status) {
+		r.code = "" // made up by the SDK for an answer without a body
+	}
+	if r.message == http.StatusText(r.status) || r.message == r.code {
+		r.message = ""
+	}
+	r.is = meaning(r.status, r.code)
+	return r
+}
+
+// meaning is what a status and an error code come to. Codes: Amazon S3 API Reference, "Error Responses"; 429
+// TooManyRequests: Cloudflare R2 and Scaleway docs; RequestRateLimitExceeded: Wasabi docs.
+func meaning(status int, code string) error {
+	switch code {
+	case "SlowDown", "ServiceUnavailable", "TooManyRequests", "RequestRateLimitExceeded", "RequestLimitExceeded", "Throttling", "ThrottlingException":
+		return ErrThrottled
+	case "NoSuchBucket":
+		return ErrNoBucket
+	case "NoSuchKey":
+		return ErrNotFound
+	case "PreconditionFailed":
+		return ErrExists
+	case "BadDigest":
+		return ErrDigest
+	case "RequestTimeout", "InternalError":
+		return ErrUnreachable
+	case "InvalidAccessKeyId", "XAdminUserNotFound", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "AccessDenied",
+		"AuthorizationHeaderMalformed", "BucketAlreadyExists", "AllAccessDisabled", "AccountProblem":
+		return ErrDenied
+	}
+	switch {
+	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable:
+		return ErrThrottled
+	case status == http.StatusNotImplemented:
+		return ErrRejected
+	case status >= 500, status == http.StatusRequestTimeout:
+		return ErrUnreachable
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+		return ErrDenied
+	case status == http.StatusNotFound:
+		return ErrNotFound
+	case status == http.StatusPreconditionFailed:
+		return ErrExists
+	}
+	return ErrRejected
+}
+
+// redact takes our key out of what a store says.
+func (s *Store) redact(text string) string {
+	for _, key := range []secret.String{s.cfg.SecretAccessKey, s.cfg.AccessKeyID} {
+		if !key.Empty() {
+			text = strings.ReplaceAll(text, key.Reveal(), secret.Redacted)
+		}
+	}
+	return text
+}
+
+// cause gives the innermost words of a failed connection, without the address of the request around them.
+func cause(err error) string {
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	var d *smithy.DeserializationError
+	if errors.As(err, &d) {
+		err = d.Err
+	}
+	return err.Error()
+}
+
+// failed words err for a person: what was being done, what happened, and what to do.
+func (s *Store) failed(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return diag.Wrap(err, doing+" at "+s.cfg.Host(), s.fix(err))
+}
+
+func (s *Store) fix(err error) string {
+	var r *reply
+	if !errors.As(err, &r) {
+		return ""
+	}
+	switch {
+	case strings.Contains(strings.ToLower(r.message), "cap exceeded"), strings.Contains(strings.ToLower(r.code), "cap_exceeded"):
+		return "A spending cap of the account is reached: raise it in the provider's console, under caps and alerts."
+	case errors.Is(err, ErrUnreachable):
+		return s.fixUnreachable(r)
+	case errors.Is(err, ErrThrottled):
+		return "Wait a while and run it again; if it stays so, look at the provider's status page."
+	case errors.Is(err, ErrNoBucket):
+		return "Check the bucket's name and the store's region, or let converge create the bucket with create = true."
+	case errors.Is(err, ErrDenied):
+		return s.fixDenied(r)
+	case r.status >= 300 && r.status < 400:
+		return "The store points elsewhere: check endpoint and region of the object_store."
+	case r.status == http.StatusNotImplemented:
+		return fmt.Sprintf("The store does not know this request: check that it really is %s, as provider says.", s.cfg.Provider)
+	}
+	return ""
+}
+
+func (s *Store) fixUnreachable(r *reply) string {
+	switch {
+	case strings.Contains(r.message, "x509:"), strings.Contains(r.message, "tls: failed to verify"):
+		return "Check the endpoint's host name; if the store's certificate is signed by an authority of your own, name that in ca_file."
+	case strings.Contains(r.message, "HTTP response to HTTPS client"):
+		return "The store answers plain HTTP there: check scheme and port of the endpoint."
+	case strings.Contains(r.message, "no such host"):
+		return "Check the endpoint's host name and the region, and that this host can resolve names."
+	case r.status == http.StatusNotFound:
+		return "Check the endpoint: what answers there is no S3 store."
+	case r.status >= 500:
+		return "The store has a fault of its own: run it again later, or look at the provider's status page."
+	}
+	return "Check that the store is up and that this host gets out to it: curl -sS -o /dev/null -w '%{http_code}\\n' " + s.cfg.Endpoint
+}
+
+func (s *Store) fixDenied(r *reply) string {
+	id := s.cfg.AccessKeyID.Reveal()
+	switch r.code {
+	case "InvalidAccessKeyId", "XAdminUserNotFound":
+		if s.provider.IsMasterKey != nil {
+			fix := "Write the key id of an application key: this store refuses the account's master key, and keys from before 4 May 2020."
+			if len(id) > 3 && len(s.cfg.Region) > 3 && id[:3] != s.cfg.Region[len(s.cfg.Region)-3:] {
+				fix += fmt.Sprintf(" An account lives in one region: check that it is %s.", s.cfg.Region)
+			}
+			return fix
+		}
+		return "The store does not know access_key_id: check it for typing errors, and that the key was not revoked."
+	case "SignatureDoesNotMatch":
+		return "The secret_access_key does not belong to access_key_id: write both again, without quotes or spaces around them."
+	case "RequestTimeTooSkewed":
+		return s.fixClock(r)
+	case "AuthorizationHeaderMalformed":
+		return fmt.Sprintf("Check the region of the object_store: requests are signed for %q.", s.cfg.Region)
+	case "BucketAlreadyExists":
+		return "The bucket belongs to somebody else, for names are shared by all customers: choose another name."
+	}
+	return "Give the key the rights it needs on this bucket. If it has them, the bucket belongs to somebody else: choose another name."
+}
+
+func (s *Store) fixClock(r *reply) string {
+	fix := "Set this host's clock: timedatectl set-ntp true"
+	if theirs, err := http.ParseTime(r.header.Get("Date")); err == nil {
+		if d := time.Since(theirs).Round(time.Second); d > 0 {
+			return fmt.Sprintf("This host's clock is %s ahead of the store's. %s", d, fix)
+		} else if d < 0 {
+			return fmt.Sprintf("This host's clock is %s behind the store's. %s", -d, fix)
+		}
+	}
+	return fix
+}
+
+// lasting reports whether a failed connection will fail in the same way again.
+func lasting(err error) bool {
+	var cert *tls.CertificateVerificationError
+	var record tls.RecordHeaderError
+	var dns *net.DNSError
+	return errors.As(err, &cert) || errors.As(err, &record) || errors.As(err, &dns) && dns.IsNotFound ||
+		strings.Contains(err.Error(), "HTTP response to HTTPS client")
+}

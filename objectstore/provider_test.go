@@ -1,0 +1,94 @@
+package objectstore
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/converge-agent/converge/secret"
+)
+
+func TestProvidersAreComplete(t *testing.T) {
+	if want := []string{"backblaze-b2", "minio"}; !slices.Equal(Names(), want) {
+		t.Errorf("Names = %q, want %q", Names(), want)
+	}
+	for _, name := range Names() {
+		p, ok := Lookup(name)
+		if !ok || p.Source == "" || p.Date == "" || p.BucketName == nil || p.BucketRule == "" || p.Region == nil || p.RegionExample == "" {
+			t.Errorf("%s: the entry lacks a source, a date or a form: %+v", name, p)
+			continue
+		}
+		if err := p.CheckRegion(p.RegionExample); err != nil {
+			t.Errorf("%s: its own example is refused: %v", name, err)
+		}
+		if p.DefaultRegion != "" && p.CheckRegion(p.DefaultRegion) != nil {
+			t.Errorf("%s: its default region is refused", name)
+		}
+		if e := p.EndpointOf(p.RegionExample); e != "" && p.CheckEndpoint(e, p.RegionExample) != nil {
+			t.Errorf("%s: its own endpoint %s is refused", name, e)
+		}
+	}
+	if _, ok := Lookup("b2"); ok {
+		t.Error("Lookup found what is not there")
+	}
+}
+
+func TestProviderChecks(t *testing.T) {
+	b2, _ := Lookup("backblaze-b2")
+	minio, _ := Lookup("minio")
+	const b2URL = "https://s3.us-west-001.backblazeb2.com"
+	path, vhost := Config{Endpoint: "https://s3.example.com", PathStyle: true}, Config{Endpoint: "https://s3.example.com"}
+	tests := []struct {
+		name string
+		got  error
+		ok   bool
+	}{
+		{"region", b2.CheckRegion("eu-central-003"), true},
+		{"region of AWS", b2.CheckRegion("us-east-1"), false},
+		{"region with the host", b2.CheckRegion("s3.us-west-001"), false},
+		{"endpoint", b2.CheckEndpoint(b2URL, "us-west-001"), true},
+		{"endpoint of a test server", b2.CheckEndpoint("https://127.0.0.1:4000", "us-west-001"), true},
+		{"endpoint without scheme", b2.CheckEndpoint("s3.us-west-001.backblazeb2.com", "us-west-001"), false},
+		{"endpoint with the bucket before", b2.CheckEndpoint("https://media.s3.us-west-001.backblazeb2.com", "us-west-001"), false},
+		{"endpoint with the bucket behind", b2.CheckEndpoint(b2URL+"/media", "us-west-001"), false},
+		{"endpoint with a user", b2.CheckEndpoint("https://a:b@s3.us-west-001.backblazeb2.com", "us-west-001"), false},
+		{"plain http at B2", b2.CheckEndpoint("http://s3.us-west-001.backblazeb2.com", "us-west-001"), false},
+		{"plain http at MinIO", minio.CheckEndpoint("http://127.0.0.1:9000", "us-east-1"), true},
+		{"bucket", b2.CheckBucket("my-instance-media", path), true},
+		{"short bucket", b2.CheckBucket("media", path), false},
+		{"short bucket at MinIO", minio.CheckBucket("media", path), true},
+		{"reserved bucket", b2.CheckBucket("b2-media", path), false},
+		{"bucket with a dot at B2", b2.CheckBucket("files.example.com", path), false},
+		{"bucket with a dot at MinIO", minio.CheckBucket("files.example.com", path), true},
+		{"bucket with a dot in a host name", minio.CheckBucket("files.example.com", vhost), false},
+		{"bucket in the endpoint", minio.CheckBucket("media", Config{Endpoint: "https://media.s3.example.com", PathStyle: true}), false},
+		{"upper case", minio.CheckBucket("Media", path), false},
+		{"key", b2.CheckKeyID(secret.New("0014aa9865d6f0000000000b0")), true},
+		{"old master key", b2.CheckKeyID(secret.New("4aa9865d6f00")), false},
+		{"new master key", b2.CheckKeyID(secret.New("0014aa9865d6f000000000000")), false},
+		{"12 digits at MinIO", minio.CheckKeyID(secret.New("4aa9865d6f00")), true},
+		{"empty key", minio.CheckKeyID(secret.New("")), false},
+		{"secret in quotes", minio.CheckSecret(secret.New(`"abc"`)), false},
+		{"secret with a line break", minio.CheckSecret(secret.New("abc\n")), false},
+		{"missing secret", minio.CheckSecret(secret.Absent(&secret.Missing{Name: "x"})), true},
+	}
+	for _, tt := range tests {
+		if ok := tt.got == nil; ok != tt.ok {
+			t.Errorf("%s: %v, want accepted: %v", tt.name, tt.got, tt.ok)
+		}
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	path := Config{Endpoint: "https://s3.example.com:9000", PathStyle: true}
+	vhost := Config{Endpoint: "https://s3.example.com:9000"}
+	for got, want := range map[string]string{
+		path.BucketHost("media"):  "s3.example.com:9000",
+		path.BucketURL("media"):   "https://s3.example.com:9000/media",
+		vhost.BucketHost("media"): "media.s3.example.com:9000",
+		vhost.BucketURL("media"):  "https://media.s3.example.com:9000",
+	} {
+		if got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
