@@ -1,0 +1,17 @@
+package resources
+
+// Node is one resource of an evaluated configuration, ready for the engine.
+type Node struct {
+	Address Address
+	Kind    *Kind
+	// Resource is nil where there is nothing to converge: the kind only exports, or Err is set.
+	Resource Resource
+	// Needs are the addresses that it refers to or names in depends_on. Those that are no node are ignored.
+	Needs []Address
+	// Config stands for the written configuration, secrets included, by a digest. The engine keys it before keeping it.
+	Config string
+	// Err is why it could not be evaluated, a missing secret for one. It fails this resource and nothing else.
+	Err error
+	// Where is the place of its block: "site.hcl:12".
+	Where string
+}
