@@ -1,0 +1,147 @@
+package s3bucket
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/converge-agent/converge/objectstore"
+	"github.com/converge-agent/converge/resources"
+	"github.com/zclconf/go-cty/cty"
+)
+
+var now = time.Date(2026, 11, 21, 2, 0, 0, 0, time.UTC)
+
+func TestDiff(t *testing.T) {
+	seenAt := func(at time.Time) *probes {
+		return &probes{At: at, Verdicts: objectstore.Verdicts{{Name: "GET", Status: 200, OK: true}}}
+	}
+	seen, seenWith := seenAt(now), seenAt(now)
+	seenWith.Others = "a"
+	right := access{Right: true, Words: "public-read"}
+	tests := []struct {
+		name     string
+		bucket   map[string]cty.Value
+		change   map[string]cty.Value
+		state    state
+		action   resources.Action
+		summary  string
+		requests int64
+	}{
+		{"as it should be", b2Bucket(), nil, state{Access: right, Probes: seen}, resources.None,
+			"my-instance-media, backblaze-b2 us-west-001: objects public by bucket ACL; backups/ only unguessable", 0},
+		{"new at B2", b2Bucket(), nil, state{Missing: true}, resources.Create, "objects public by bucket ACL", 11},
+		{"new at MinIO", minioBucket(), nil, state{Missing: true}, resources.Create, "objects public by policy; backups/ and imports/ private", 20},
+		{"not to be created", b2Bucket(), map[string]cty.Value{"create": cty.False}, state{Missing: true}, resources.Blocked, "create = false", 0},
+		{"gone", b2Bucket(), nil, state{Missing: true, Existed: now}, resources.Blocked, "it existed on 2026-11-21", 0},
+		{"ACL flipped", b2Bucket(), nil, state{Access: access{Words: "private"}, Probes: seen}, resources.Update, "public", 10},
+		{"policy gone", minioBucket(), nil, state{Access: access{Words: "not set"}, Probes: seen}, resources.Update, "public", 19},
+		{"never looked at", b2Bucket(), nil, state{Access: right}, resources.Run, "public", 9},
+		{"listable", b2Bucket(), nil, state{Access: right, Probes: seen, Listable: true}, resources.Run, "public", 9},
+		{"unreadable and looked at", b2Bucket(), nil, state{Access: access{Unreadable: true}, Probes: seen}, resources.None, "public", 0},
+		{"unreadable and never looked at", b2Bucket(), nil, state{Access: access{Unreadable: true}}, resources.Run, "public", 9},
+		{"a foreign statement came", minioBucket(), nil, state{Access: access{Right: true, Others: "b"}, Probes: seen}, resources.Run, "public", 17},
+		{"the foreign statement went", minioBucket(), nil, state{Access: access{Right: true}, Probes: seenWith}, resources.Run, "public", 17},
+		{"the same foreign statement", minioBucket(), nil, state{Access: access{Right: true, Others: "a"}, Probes: seenWith}, resources.None, "GET 200", 0},
+		{"a policy that was readable once", minioBucket(), nil, state{Access: access{Unreadable: true}, Probes: seenWith}, resources.None, "public", 0},
+		{"looked at six days ago", b2Bucket(), nil, state{Access: right, Probes: seenAt(now.AddDate(0, 0, -6))}, resources.None, "public", 0},
+		{"looked at a week ago", b2Bucket(), nil, state{Access: right, Probes: seenAt(now.AddDate(0, 0, -7))}, resources.Run, "public", 9},
+		{"looked at in a far future", b2Bucket(), nil, state{Access: right, Probes: seenAt(now.AddDate(1, 0, 0))}, resources.Run, "public", 9},
+		{"unreadable and looked at a week ago", b2Bucket(), nil, state{Access: access{Unreadable: true}, Probes: seenAt(now.AddDate(0, 0, -7))}, resources.Run, "public", 9},
+		{"private", minioBucket(), map[string]cty.Value{"access": cty.StringVal("private")}, state{Access: access{Words: "anyone"}}, resources.Update, ": private", 47},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			for name, v := range tt.change {
+				tt.bucket[name] = v
+			}
+			b, _ := mustMake(t, tt.bucket)
+			tt.state.Now = now
+			c := b.Diff(&tt.state)
+			var requests int64
+			for _, e := range c.Effects {
+				requests += e.Requests
+			}
+			if c.Action != tt.action || !strings.Contains(c.Summary, tt.summary) || requests != tt.requests {
+				t.Errorf("change = %s %q with %d requests, want %s %q with %d", c.Action, c.Summary, requests, tt.action, tt.summary, tt.requests)
+			}
+			if c.Action == resources.Blocked && len(c.Notes) == 0 {
+				t.Error("a blocked change does not say what to do")
+			}
+			if c.Action == resources.Run && c.Effects[0].Why == "" {
+				t.Error("the plan does not say why it looks from outside again")
+			}
+			if (c.Remember != nil) != (c.Action == resources.None) {
+				t.Errorf("it remembers %v with action %s: only what was found converged is kept", c.Remember, c.Action)
+			}
+		})
+	}
+}
+
+// TestDigestFollowsWhatDecides: new settings are probed anew, and new keys are not.
+func TestDigestFollowsWhatDecides(t *testing.T) {
+	digest := func(change map[string]cty.Value) string {
+		written := minioBucket()
+		for name, v := range change {
+			written[name] = v
+		}
+		b, _ := mustMake(t, written)
+		return b.digest()
+	}
+	base := digest(nil)
+	for name, change := range map[string]map[string]cty.Value{
+		"name":     {"name": cty.StringVal("another-bucket")},
+		"access":   {"access": cty.StringVal("private")},
+		"prefixes": {"public_prefixes": stringList([]string{"cache/"})},
+		"store":    {"store": storeRef("minio", "https://127.0.0.1:9001", true)},
+	} {
+		if digest(change) == base {
+			t.Errorf("another %s has the same digest: it would not be probed", name)
+		}
+	}
+	if digest(map[string]cty.Value{"app_credentials": appCredentials("a", "b")}) != base {
+		t.Error("another key has another digest: it would be probed for nothing")
+	}
+}
+
+func TestExposedSaysWhatToDo(t *testing.T) {
+	for _, written := range []map[string]cty.Value{b2Bucket(), minioBucket()} {
+		b, _ := mustMake(t, written)
+		for _, name := range []string{"GET", "LIST", "PUT", "DELETE", "backups/"} {
+			vs := objectstore.Verdicts{{Name: name, Status: 200}}
+			if b.meaning(vs[0]) == "" || b.remedy(vs[0]) == "" {
+				t.Errorf("%s: %s has no words or no remedy", b.Store.Provider, name)
+			}
+		}
+	}
+}
+
+// TestLaw8WhatIsProbed: by policy each prefix can be open on its own, so each is looked at; a bucket ACL opens all or nothing.
+func TestLaw8WhatIsProbed(t *testing.T) {
+	tests := []struct {
+		name    string
+		written map[string]cty.Value
+		access  string
+		public  string
+		private []string
+	}{
+		{"public by policy", minioBucket(), publicObjects, "accounts/", []string{"backups/", "imports/"}},
+		{"private by policy", minioBucket(), private, "", slices.Concat(publicPrefixes, []string{"backups/", "imports/"})},
+		{"public by ACL", b2Bucket(), publicObjects, "accounts/", nil},
+		{"private by ACL", b2Bucket(), private, "", nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.written["access"] = cty.StringVal(tt.access)
+			b, _ := mustMake(t, tt.written)
+			p := b.probes()
+			if p.Public != (tt.access == publicObjects) || p.PublicPrefix != tt.public || !slices.Equal(p.PrivatePrefixes, tt.private) {
+				t.Errorf("probes = %+v, want an object at %q, and none readable in %q", p, tt.public, tt.private)
+			}
+			if want := int64(9 + 4*len(tt.private)); b.probeEffect(&state{}).Requests != want {
+				t.Errorf("%d requests announced, want %d", b.probeEffect(&state{}).Requests, want)
+			}
+		})
+	}
+}

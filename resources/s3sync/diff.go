@@ -1,0 +1,146 @@
+package s3sync
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/converge-agent/converge/objectstore"
+	"github.com/converge-agent/converge/resources"
+)
+
+// plan is what Diff hands to Apply.
+type plan struct {
+	list  bool
+	total tally
+}
+
+// Diff says what is owed.
+func (s *resource) Diff(st resources.State) resources.Change {
+	is := st.(*state)
+	if is.busy {
+		return resources.Change{Action: resources.InProgress, Summary: "another run copies these files now"}
+	}
+	c := resources.Change{Notes: s.notes(is), Private: plan{list: is.list != "", total: is.todo()}}
+	if is.todo().Files == 0 && is.list == "" && is.unread.n == 0 && !is.pending {
+		c.Summary = is.proven.String() + " in the bucket"
+		if !is.completeTo.IsZero() {
+			c.Remember = map[string]any{progressRecord: complete{To: is.completeTo, Place: s.place, Filter: s.filterText()}}
+		}
+		return c
+	}
+	c.Action = resources.Run
+	c.Summary = s.summary(is)
+	c.Effects = s.effects(is)
+	return c
+}
+
+// summary says in one line what the run will do: "~2,000 files, 38.2 MB to copy, 2,000 PUT; not copied: backups/ 3 files".
+func (s *resource) summary(is *state) string {
+	var parts []string
+	if is.owed.Files > 0 {
+		approx := ""
+		if is.proven.Files == 0 && is.list != "" {
+			approx = "~" // the bucket may hold some already
+		}
+		parts = append(parts, fmt.Sprintf("%s%s to copy, %s%s PUT%s", approx, is.owed, approx, count(is.owed.Files), s.howLong(is.owed)))
+	}
+	if is.compare.Files > 0 {
+		parts = append(parts, is.compare.String()+" to compare with the bucket")
+	}
+	if is.conflicts.Files > 0 {
+		parts = append(parts, files(is.conflicts.Files)+" that differ in the bucket to look at again")
+	}
+	if is.list != "" && is.todo().Files == 0 {
+		parts = append(parts, "list the whole bucket: "+is.list)
+	}
+	if is.unread.n > 0 {
+		parts = append(parts, fmt.Sprintf("%s that cannot be read", places(is.unread.n)))
+	}
+	if is.pending {
+		parts = append(parts, "what is written until then")
+	}
+	if left := leftOut(is.leftOut); left != "" {
+		parts = append(parts, "not copied: "+left)
+	}
+	return strings.Join(parts, "; ")
+}
+
+// howLong tells the time that the configured bandwidth makes it take.
+func (s *resource) howLong(t tally) string {
+	if s.Bandwidth == 0 {
+		return ""
+	}
+	d := time.Duration(float64(t.Bytes) / float64(s.Bandwidth) * float64(time.Second))
+	text := fmt.Sprintf(", ~%s at %s/s", about(d), size(int64(s.Bandwidth)))
+	if s.MaxRuntime > 0 && d > s.MaxRuntime {
+		text += " in runs of " + about(s.MaxRuntime)
+	}
+	return text
+}
+
+func leftOut(by map[string]tally) string {
+	var parts []string
+	for _, why := range slices.Sorted(maps.Keys(by)) {
+		parts = append(parts, fmt.Sprintf("%s %s %s", why, files(by[why].Files), size(by[why].Bytes)))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func places(n int64) string {
+	if n == 1 {
+		return "1 place"
+	}
+	return count(n) + " places"
+}
+
+// effects is one effect in every case: an apply may find other files than its plan did, but it does nothing else.
+func (s *resource) effects(is *state) []resources.Effect {
+	e := resources.Effect{
+		Verb: "sync", Target: fmt.Sprintf("%s/%s", s.Bucket.Name, s.Prefix),
+		Requests: is.owed.Files + is.conflicts.Files, Bytes: is.owed.Bytes,
+	}
+	if is.list != "" {
+		e.Requests += is.listRequests()
+		e.Why = "with a listing, for " + is.list
+	} else if s.looksFirst() {
+		e.Requests += is.owed.Files
+	}
+	return []resources.Effect{e}
+}
+
+// looksFirst reports whether each key is looked at before it is written, in a run without a listing: the store has no
+// condition for it.
+func (s *resource) looksFirst() bool {
+	p, known := objectstore.Lookup(s.Bucket.Provider)
+	return !known || !p.ConditionalWrites
+}
+
+// notes say what the run leaves alone.
+func (s *resource) notes(is *state) []string {
+	var out []string
+	if is.later.Files > 0 {
+		out = append(out, fmt.Sprintf("new since %s: %s; the next run owes them", is.cutoff.Format("15:04:05"), is.later))
+	}
+	if is.gone.Files > 0 {
+		out = append(out, fmt.Sprintf("deleted from the bucket since they were copied: %s; they are not copied again", is.gone))
+	}
+	if is.special.n > 0 {
+		out = append(out, "passed over: "+listed(is.special))
+	}
+	if is.unread.n > 0 {
+		out = append(out, "cannot be read: "+listed(is.unread))
+	}
+	return out
+}
+
+// listed names the first problems, and the number of the others.
+func listed(p problems) string {
+	text := strings.Join(p.first, "; ")
+	if more := p.n - int64(len(p.first)); more > 0 {
+		text += fmt.Sprintf("; and %s more", count(more))
+	}
+	return text
+}

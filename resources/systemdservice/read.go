@@ -1,0 +1,192 @@
+package systemdservice
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/converge-agent/converge/diag"
+	"github.com/converge-agent/converge/host"
+	"github.com/converge-agent/converge/resources"
+)
+
+// state is what was found of the unit.
+type state struct {
+	unit    host.Unit
+	similar string // where there is no such unit: `; did you mean "x"?`
+	pending bool   // a resource that it depends on is still to change, and may bring or mend the unit
+	restart []string
+	reload  []string // due, by address; each sorted
+	stale   []string // paths that changed after the start in what is not managed
+	loaded  resources.Loaded
+}
+
+// record is the name of the one record, a resources.Loaded.
+const record = "loaded"
+
+// Read looks at the unit, and at what it reads.
+func (s *service) Read(ctx context.Context, env resources.ReadEnv) (resources.State, error) {
+	u, err := env.Units.Unit(ctx, s.name)
+	if err != nil {
+		return nil, err
+	}
+	st := &state{unit: u}
+	if u.Load == "not-found" {
+		st.similar = similar(env.Files, s.name)
+	}
+	for _, up := range env.Upstreams {
+		st.pending = st.pending || up.Pending
+	}
+	known, err := s.known(env.Records)
+	if err != nil {
+		return nil, err
+	}
+	restartOn, reloadOn := watch(env, s.restartOn), watch(env, s.reloadOn)
+	st.restart = resources.Owed(asStarted(u), env.Clock, known, restartOn)
+	st.reload = resources.Owed(asReloaded(u), env.Clock, known, reloadOn)
+	st.stale = append(stalePaths(env, asStarted(u), st.restart, restartOn), stalePaths(env, asReloaded(u), st.reload, reloadOn)...)
+	slices.Sort(st.stale)
+	st.stale = slices.Compact(st.stale)
+	st.loaded = s.nowLoaded(u, known, env.Upstreams)
+	return st, nil
+}
+
+// known is what the unit is known to have loaded.
+func (s *service) known(records resources.RecordView) (resources.Loaded, error) {
+	if s.loaded != nil {
+		return *s.loaded, nil
+	}
+	var known resources.Loaded
+	_, err := records.Record(record, &known)
+	return known, diag.Wrap(err, "read what "+s.name+" is known to have loaded", "")
+}
+
+// nowLoaded is what the unit has loaded when nothing is owed. Resources that are not there to be seen, because they failed
+// or are held back, keep what was known of them as long as the unit runs on.
+func (s *service) nowLoaded(u host.Unit, known resources.Loaded, upstreams map[resources.Address]resources.Upstream) resources.Loaded {
+	now := resources.Loaded{Invocation: incarnation(u), Digests: map[string]string{}}
+	for _, addr := range s.triggers() {
+		name := addr.String()
+		if up, ok := upstreams[addr]; ok && up.Digest != "" {
+			now.Digests[name] = up.Digest
+		} else if d, ok := known.Digests[name]; ok && known.Invocation == now.Invocation {
+			now.Digests[name] = d
+		}
+	}
+	return now
+}
+
+// incarnation names what runs: the invocation and, as a process may read everything anew on a reload, the last of these. A
+// reload by hand that took in an edit by hand thereby voids what was known of the process.
+func incarnation(u host.Unit) string {
+	if u.ReloadedAt.IsZero() {
+		return u.InvocationID
+	}
+	return fmt.Sprintf("%s reloaded at %d", u.InvocationID, u.ReloadedBoot.Microseconds())
+}
+
+// asStarted is the unit as restart_on sees it.
+func asStarted(u host.Unit) host.Unit {
+	if u.InvocationID != "" {
+		u.InvocationID = incarnation(u)
+	}
+	return u
+}
+
+// asReloaded is the unit as reload_on sees it: read anew by the last reload, whoever asked for it.
+func asReloaded(u host.Unit) host.Unit {
+	if u.ReloadedBoot > u.StartedBoot {
+		u.StartedAt, u.StartedBoot = u.ReloadedAt, u.ReloadedBoot
+	}
+	return asStarted(u)
+}
+
+// watch looks at the resources that are there to be seen and have something to read.
+func watch(env resources.ReadEnv, addrs []resources.Address) map[string]resources.Watched {
+	watched := map[string]resources.Watched{}
+	for _, addr := range addrs {
+		up, ok := env.Upstreams[addr]
+		if !ok || len(up.Paths) == 0 && up.Digest == "" {
+			continue
+		}
+		w := resources.Watched{Digest: up.Digest}
+		if !up.Pending {
+			w.ChangedAt = lastChange(env.Files, up.Paths)
+		}
+		watched[addr.String()] = w
+	}
+	return watched
+}
+
+// lastChange is the latest change of the paths, or zero when one of them cannot be looked at.
+func lastChange(files host.View, paths []string) time.Time {
+	var last time.Time
+	for _, p := range paths {
+		at := changedAt(files, p)
+		if at.IsZero() {
+			return at
+		}
+		if at.After(last) {
+			last = at
+		}
+	}
+	return last
+}
+
+// changedAt is when the file at p changed, or, where nothing stands, when its name can last have gone: the change of the
+// nearest directory above.
+func changedAt(files host.View, p string) time.Time {
+	for {
+		f, err := files.Lookup(p)
+		switch {
+		case err != nil:
+			return time.Time{}
+		case f != nil:
+			return f.ChangedAt
+		case p == "/":
+			return time.Time{}
+		}
+		p = path.Dir(p)
+	}
+}
+
+// stalePaths are those that changed after the unit started though nothing is owed for them: the digests are what the unit
+// has read, so what changed is not managed.
+func stalePaths(env resources.ReadEnv, u host.Unit, owed []string, watched map[string]resources.Watched) []string {
+	var paths []string
+	for _, name := range resources.Owed(u, env.Clock, resources.Loaded{}, watched) {
+		if slices.Contains(owed, name) {
+			continue
+		}
+		for addr, up := range env.Upstreams {
+			if addr.String() == name && !up.Pending {
+				paths = append(paths, up.Paths...)
+			}
+		}
+	}
+	return paths
+}
+
+// unitDirs are where unit files are, from systemd.unit(5), "Unit File Load Path".
+var unitDirs = []string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"}
+
+// similar returns `; did you mean "x"?` for the installed unit whose name is nearest, or "".
+func similar(files host.View, name string) string {
+	_, suffix, _ := strings.Cut(name, ".")
+	var installed []string
+	for _, dir := range unitDirs {
+		names, err := files.List(dir)
+		if err != nil {
+			continue // a hint is no reason to fail
+		}
+		for _, n := range names {
+			if strings.HasSuffix(n, "."+suffix) {
+				installed = append(installed, n)
+			}
+		}
+	}
+	return resources.Nearest(name, installed)
+}
