@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/converge-agent/converge/diag"
+	"github.com/converge-agent/converge/plans"
+	"github.com/spf13/cobra"
+)
+
+// applyCommand holds the flags of apply.
+type applyCommand struct {
+	source
+	autoApprove bool
+	detailed    bool
+	fullDiff    bool
+	lockTimeout time.Duration
+}
+
+func newApply(t *terminal, code *int) *cobra.Command {
+	var a applyCommand
+	cmd := &cobra.Command{
+		Use:   "apply [PATH]",
+		Short: "Make this host be what the configuration says",
+		Long: "apply plans, shows the plan, asks, makes it so, and reads everything again as the proof.\n" +
+			"From cron: converge apply --auto-approve --quiet",
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			lock, err := a.lock(cmd.Context(), cmd, a.lockTimeout)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = lock.Release() }() // the end of the process releases it too
+			s, err := a.open(t, args)
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			r, err := a.run(cmd.Context(), t, s)
+			if err != nil {
+				return err
+			}
+			*code = a.exitCode(r)
+			return nil
+		},
+	}
+	a.flags(cmd.Flags())
+	cmd.Flags().BoolVar(&a.autoApprove, "auto-approve", false, "do not ask before changing anything")
+	cmd.Flags().BoolVar(&a.detailed, "detailed-exitcode", false,
+		"exit with 0 when nothing changed, 2 when something did, 4 on failures, 6 on both, 1 when it could not run")
+	cmd.Flags().BoolVar(&a.fullDiff, "diff", false, "show long differences in full")
+	cmd.Flags().BoolVarP(&t.quiet, "quiet", "q", false, "print only changes and errors")
+	cmd.Flags().DurationVar(&a.lockTimeout, "lock-timeout", 0, "how long to wait for another run on this host to end")
+	return cmd
+}
+
+// run plans, asks and applies. A plan without changes is applied too: it runs the checks.
+func (a *applyCommand) run(ctx context.Context, t *terminal, s *session) (*plans.Report, error) {
+	p, err := s.plan(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	if !t.quiet && p.Changes() > 0 {
+		view := &planView{terminal: t, fullDiff: a.fullDiff}
+		if a.autoApprove {
+			view.body(p)
+			view.footer(p)
+		} else {
+			view.print(p) // with what cannot be planned, before anybody says yes
+		}
+	}
+	if p.Changes() > 0 && !a.autoApprove {
+		if !interactive(t.in) {
+			return nil, diag.New("apply", "there is no terminal to ask on", "Look at converge plan, then run it with --auto-approve.")
+		}
+		if !t.confirm(ctx, "\nApply these changes?") {
+			return nil, diag.New("apply", "you did not say yes", "Nothing was changed.")
+		}
+	}
+	view := &applyView{terminal: t}
+	for _, it := range p.Items {
+		view.addressWidth = max(view.addressWidth, len(it.Node.Address.String()))
+	}
+	s.engine.Events = view.event
+	r := s.engine.Apply(ctx, p)
+	view.summary(r, s.stores.Requests())
+	return r, nil
+}
+
+func (a *applyCommand) exitCode(r *plans.Report) int {
+	failed := r.Count(plans.Failed, plans.Skipped) > 0
+	changed := r.Count(plans.Changed) > 0
+	switch {
+	case !a.detailed && failed:
+		return exitError
+	case !a.detailed:
+		return exitOK
+	case failed && changed:
+		return exitApplyChangedFailed
+	case failed:
+		return exitApplyFailed
+	case changed:
+		return exitApplyChanged
+	}
+	return exitOK
+}

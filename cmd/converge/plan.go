@@ -1,0 +1,39 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+)
+
+func newPlan(t *terminal, code *int) *cobra.Command {
+	var src source
+	var detailed bool
+	view := &planView{terminal: t}
+	cmd := &cobra.Command{
+		Use:   "plan [PATH]",
+		Short: "Show what apply would do, and change nothing",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			s, err := src.open(t, args)
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			p, err := s.plan(cmd.Context(), t)
+			if err != nil {
+				return err
+			}
+			view.print(p)
+			switch {
+			case p.Failures() > 0:
+				*code = exitError
+			case detailed && p.Changes() > 0:
+				*code = exitPlanChanges
+			}
+			return nil
+		},
+	}
+	src.flags(cmd.Flags())
+	cmd.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit with 0 when there is nothing to do, 2 when there is, 1 on errors")
+	cmd.Flags().BoolVar(&view.fullDiff, "diff", false, "show long differences in full")
+	return cmd
+}

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/converge-agent/converge/acme"
+	"github.com/converge-agent/converge/config"
+	"github.com/converge-agent/converge/diag"
+	"github.com/converge-agent/converge/dotenv"
+	"github.com/converge-agent/converge/host"
+	"github.com/converge-agent/converge/objectstore"
+	"github.com/converge-agent/converge/plans"
+	"github.com/converge-agent/converge/resources"
+	"github.com/converge-agent/converge/resources/all"
+	"github.com/hashicorp/hcl/v2"
+	"github.com/spf13/afero"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// source is which configuration a command works on, and with what values.
+type source struct {
+	vars     config.Variables
+	stateDir string
+}
+
+// defaultStateDir is where records, ledgers and account keys live (file-hierarchy(7): /var/lib, persistent private data).
+const defaultStateDir = "/var/lib/converge"
+
+func (s *source) flags(f *pflag.FlagSet) {
+	f.Var(setting{&s.vars, func(text string) config.Setting { return config.Setting{Assignment: text} }}, "var",
+		"set a variable: `name=value`; may be given several times")
+	f.Var(setting{&s.vars, func(text string) config.Setting { return config.Setting{File: text} }}, "var-file",
+		"read variables from `FILE`; may be given several times")
+	f.StringVar(&s.stateDir, "state-dir", defaultStateDir, "where converge keeps what it remembers")
+}
+
+// setting is a flag that adds to the variables, so that --var and --var-file keep their order: of two, the later wins.
+type setting struct {
+	to   *config.Variables
+	read func(text string) config.Setting
+}
+
+func (s setting) String() string { return "" }
+func (s setting) Type() string   { return "string" }
+
+func (s setting) Set(text string) error {
+	*s.to = append(*s.to, s.read(text))
+	return nil
+}
+
+// session is one run of converge over one configuration.
+type session struct {
+	config *config.Config
+	engine *plans.Engine
+	stores *objectstore.Clients
+	units  *host.SystemdUnits
+}
+
+func (s *session) close() { s.units.Close() }
+
+// open loads the configuration of a command and the host that it is for. Diagnostics are printed.
+func (s *source) open(t *terminal, args []string) (*session, error) {
+	stateDir, err := filepath.Abs(s.stateDir)
+	if err != nil {
+		return nil, err
+	}
+	stores := objectstore.NewClients()
+	kinds := all.Kinds(all.Deps{Stores: stores, Issuer: acme.NewIssuer()})
+	cfg, err := s.load(t, kinds, args)
+	if err != nil {
+		return nil, err
+	}
+	files, users, units, commands := host.System(), host.SystemUsers(), host.Systemd(), host.SystemCommands()
+	records, err := plans.OpenRecords(stateDir, files, users)
+	if err != nil {
+		return nil, err
+	}
+	read := resources.ReadEnv{
+		Files: files, Units: units, Probe: commands, Users: users, Clock: host.SystemClock(), StateDir: stateDir,
+	}
+	engine := &plans.Engine{
+		Env:     resources.Env{ReadEnv: read, Files: files, Units: units, Commands: commands},
+		Records: records,
+	}
+	return &session{config: cfg, engine: engine, stores: stores, units: units}, nil
+}
+
+// load parses and checks the configuration named by a command's only argument, by default the current directory.
+func (s *source) load(t *terminal, kinds []*resources.Kind, args []string) (*config.Config, error) {
+	path := "."
+	if len(args) > 0 {
+		path = args[0]
+	}
+	loader := &config.Loader{
+		Kinds: kinds, Files: afero.NewOsFs(), Getenv: os.LookupEnv, CredentialDirs: credentialDirs(), Dotenv: dotenvValues,
+	}
+	cfg, diags := loader.Load(path, s.vars)
+	if diags.HasErrors() {
+		diags = append(diags, cfg.Validate()...) // all that is wrong at once
+	}
+	return cfg, report(t, cfg.Sources(), diags)
+}
+
+// credentialDirs are where credential() looks: systemd.exec(5), CREDENTIALS, then the directories of systemd-creds(1).
+func credentialDirs() []string {
+	dirs := []string{"/etc/credstore", "/run/credstore", "/usr/lib/credstore"}
+	if d := os.Getenv("CREDENTIALS_DIRECTORY"); d != "" {
+		dirs = append([]string{d}, dirs...)
+	}
+	return dirs
+}
+
+func dotenvValues(content []byte) map[string]string { return dotenv.Parse(content).Values() }
+
+// report prints diagnostics with their snippets. It returns errReported when there is an error among them.
+func report(t *terminal, sources map[string]*hcl.File, diags hcl.Diagnostics) error {
+	if len(diags) == 0 {
+		return nil
+	}
+	w := hcl.NewDiagnosticTextWriter(t.err, sources, uint(t.width()), interactive(t.err) && os.Getenv("NO_COLOR") == "")
+	if err := w.WriteDiagnostics(diags); err != nil {
+		return fmt.Errorf("print the diagnostics: %w", err)
+	}
+	if diags.HasErrors() {
+		return errReported
+	}
+	return nil
+}
+
+// plan evaluates the configuration and plans it.
+func (s *session) plan(ctx context.Context, t *terminal) (*plans.Plan, error) {
+	nodes, diags := s.config.Evaluate(ctx, s.engine.Env.ReadEnv)
+	if err := report(t, s.config.Sources(), diags); err != nil {
+		return nil, err
+	}
+	return s.engine.Plan(ctx, nodes)
+}
+
+// hostLock is held by the one apply that may run on a host at a time, whatever its state directory.
+const hostLock = "/run/converge.lock"
+
+// lock takes the host's lock; who may not write to /run takes one in its own state directory.
+func (s *source) lock(ctx context.Context, cmd *cobra.Command, wait time.Duration) (*host.Lock, error) {
+	path := hostLock
+	if os.Geteuid() != 0 {
+		if err := os.MkdirAll(s.stateDir, 0o700); err != nil {
+			return nil, diag.Wrap(err, "make the state directory", "Run converge as root, or name a directory of your own with --state-dir.")
+		}
+		path = filepath.Join(s.stateDir, "lock")
+	}
+	return host.AcquireLock(ctx, path, cmd.CommandPath(), wait)
+}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/converge-agent/converge/diag"
+	"github.com/fatih/color"
+	"golang.org/x/term"
+)
+
+// terminal is where a command reads and prints. Off a terminal there is no colour and no control character.
+type terminal struct {
+	in       io.Reader
+	out, err io.Writer
+	quiet    bool
+}
+
+// defaultWidth is the width in columns of what is no terminal.
+const defaultWidth = 100
+
+func (t *terminal) printf(format string, args ...any) {
+	_, _ = fmt.Fprintf(t.out, format, args...)
+}
+
+// interactive reports whether w is a terminal.
+func interactive(w any) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// width is the number of columns of the output.
+func (t *terminal) width() int {
+	if f, ok := t.out.(*os.File); ok {
+		if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 20 {
+			return w
+		}
+	}
+	return defaultWidth
+}
+
+// paint returns a function that colours a text, where the output is a terminal and NO_COLOR is not set.
+func (t *terminal) paint(attrs ...color.Attribute) func(string) string {
+	c := color.New(attrs...)
+	if interactive(t.out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" {
+		c.EnableColor()
+	} else {
+		c.DisableColor()
+	}
+	return func(s string) string { return c.Sprint(s) }
+}
+
+// confirm asks a question that only yes answers. An interrupt answers no.
+func (t *terminal) confirm(ctx context.Context, question string) bool {
+	t.printf("%s Only 'yes' is accepted: ", question)
+	answer := make(chan string, 1)
+	go func() { // it stays behind when ctx ends first; the process is about to end too
+		line, _ := bufio.NewReader(t.in).ReadString('\n')
+		answer <- strings.TrimSpace(line)
+	}()
+	select {
+	case line := <-answer:
+		return line == "yes"
+	case <-ctx.Done():
+		t.printf("\n")
+		return false
+	}
+}
+
+// printError prints a failure: of what, what happened, and what to do next.
+func printError(w io.Writer, of string, err error) {
+	heading := "Error"
+	if of != "" {
+		heading += ": " + of
+	}
+	_, _ = fmt.Fprintf(w, "%s\n%s", heading, indent(err.Error(), "  "))
+	if fix := diag.Fix(err); fix != "" {
+		_, _ = fmt.Fprint(w, indent(fix, "  -> "))
+	}
+	_, _ = fmt.Fprintln(w)
+}
+
+// indent wraps text to the default width, the first line behind lead and the others as far in.
+func indent(text, lead string) string {
+	var b strings.Builder
+	for _, para := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
+		line := lead
+		for _, word := range strings.Fields(para) {
+			if len(line)+len(word)+1 > defaultWidth && strings.TrimSpace(line) != strings.TrimSpace(lead) {
+				b.WriteString(strings.TrimRight(line, " ") + "\n")
+				line = strings.Repeat(" ", len(lead))
+			}
+			line += word + " "
+		}
+		b.WriteString(strings.TrimRight(line, " ") + "\n")
+		lead = strings.Repeat(" ", len(lead))
+	}
+	return b.String()
+}

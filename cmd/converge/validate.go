@@ -1,0 +1,29 @@
+package main
+
+import (
+	"github.com/converge-agent/converge/resources/all"
+	"github.com/spf13/cobra"
+)
+
+func newValidate(t *terminal) *cobra.Command {
+	var src source
+	cmd := &cobra.Command{
+		Use:   "validate [PATH]",
+		Short: "Check a configuration without looking at the host",
+		Long:  "validate checks everything that can be checked without this host, its secrets and its object store.",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			cfg, err := src.load(t, all.Kinds(all.Deps{}), args)
+			if err != nil {
+				return err
+			}
+			if err := report(t, cfg.Sources(), cfg.Validate()); err != nil {
+				return err
+			}
+			t.printf("The configuration is valid.\n")
+			return nil
+		},
+	}
+	src.flags(cmd.Flags())
+	return cmd
+}
