@@ -1,0 +1,36 @@
+# Everything that people and CI run. Each target installs what it needs that is missing (with apt, as root), or says what to install.
+
+BIN     := bin
+TOOLS   := .cache/tools
+GOLANGCI_VERSION := v2.15.0
+
+.PHONY: build test lint demo bench packages clean
+
+build: ## the agent, static and stripped
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(BIN)/converge ./cmd/converge
+
+packages: ## Debian packages for tests and demo
+	@sh test/packages.sh
+
+test: packages build ## all tests, of both modules
+	go vet ./...
+	go test ./...
+	cd test && go vet ./... && go test -timeout 20m ./...
+
+lint: $(TOOLS)/golangci-lint-$(GOLANGCI_VERSION) ## gofmt, and golangci-lint on both modules
+	@test -z "$$(gofmt -l .)" || { echo "not formatted; run gofmt -w on:"; gofmt -l .; exit 1; }
+	$(abspath $<) run ./...
+	cd test && $(abspath $<) run ./...
+
+$(TOOLS)/golangci-lint-$(GOLANGCI_VERSION):
+	GOBIN=$(abspath $(TOOLS)) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+	mv $(TOOLS)/golangci-lint $@
+
+demo: packages build ## the whole story, on a host of its own; make demo ARGS=--keep leaves it running
+	cd test && go run ./demo --agent ../$(BIN)/converge $(ARGS)
+
+bench: build ## the figures of docs/benchmarks.md
+	cd test && go run ./bench
+
+clean:
+	rm -rf $(BIN) .cache

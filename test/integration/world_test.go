@@ -1,0 +1,451 @@
+package integration
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/converge-agent/converge/test/lab"
+	"github.com/converge-agent/converge/test/machine"
+)
+
+// The names and places that the examples have as their defaults.
+const (
+	exampleLive   = "/home/mastodon/live"
+	exampleEnv    = exampleLive + "/.env.production"
+	exampleFiles  = "files.example.com"
+	exampleCert   = "/etc/ssl/" + exampleFiles + "/live"
+	exampleSite   = "/etc/nginx/sites-available/" + exampleFiles + ".conf"
+	b2Endpoint    = "s3.us-west-001.backblazeb2.com"
+	letsEncrypt   = "acme-v02.api.letsencrypt.org"
+	exampleConfig = "/etc/converge"
+)
+
+var exampleUnits = []string{"mastodon-sidekiq", "mastodon-web"}
+
+// world is a Mastodon host in a machine, and the servers that the examples speak of under their own names: a relay on port
+// 443 of the lab's address, in the machine's network alone, tells them apart by the name that a client asks for.
+type world struct {
+	t        *testing.T
+	m        *machine.Machine
+	lab      *lab.Lab
+	store    *lab.S3
+	acme     *lab.ACME
+	relay    *nameRelay
+	instance *lab.Instance
+	disk     string // where the machine's own files lie on this host
+	bucket   string
+
+	planted []string        // secrets that nobody may ever see
+	printed strings.Builder // all that converge has printed
+}
+
+// newWorld starts a world with a sample instance, its units, and the store's keys under these names in /etc/credstore.
+func newWorld(t *testing.T, p lab.Personality, credentials string) *world {
+	t.Helper()
+	if _, err := converge(); err != nil { // before the lab, which changes the working directory
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	w := &world{t: t, disk: filepath.Join(dir, "machine", "upper")}
+	w.furnish()
+	w.startServers(dir, p)
+	w.certify()
+	for name, value := range map[string]string{
+		".agent.id": w.store.AgentKey, ".agent.key": w.store.AgentSecret, ".app.id": w.store.AppKey, ".app.key": w.store.AppSecret,
+	} {
+		putFile(t, w.m, "/etc/credstore/"+credentials+name, value+"\n", 0o600)
+	}
+	w.planted = []string{w.store.AgentKey, w.store.AgentSecret, w.store.AppKey, w.store.AppSecret}
+	for line := range strings.Lines(w.get(exampleEnv)) {
+		if name, value, _ := strings.Cut(strings.TrimSpace(line), "="); len(value) >= 32 && !strings.HasPrefix(name, "SMTP") {
+			w.planted = append(w.planted, value)
+		}
+	}
+	if len(w.planted) < 9 {
+		t.Fatalf("the sample instance has only %d secrets", len(w.planted)-4)
+	}
+	installConverge(t, w.m)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("converge printed:\n%s", w.printed.String())
+		}
+	})
+	return w
+}
+
+// standInUnit is a unit of Mastodon's as its dist/*.service are, with a program in the place of Ruby.
+const standInUnit = `[Service]
+User=mastodon
+WorkingDirectory=` + exampleLive + `
+ExecStart=/bin/sh bin/stand-in %s
+Restart=always
+[Install]
+WantedBy=multi-user.target
+`
+
+// standIn notes each start and the storage that it was started with.
+const standIn = `echo start >> "tmp/$1.starts"; grep -E '^(S3|AWS)_' .env.production > "tmp/$1.loaded"; exec sleep infinity
+`
+
+// furnish puts an instance and its units onto the disk of a machine that is still to be started.
+func (w *world) furnish() {
+	w.t.Helper()
+	const user = 991
+	live := filepath.Join(w.disk, exampleLive)
+	files := map[string]string{filepath.Join(live, "bin/stand-in"): standIn, filepath.Join(live, "tmp/none"): ""}
+	for _, name := range exampleUnits {
+		files[filepath.Join(w.disk, "etc/systemd/system", name+".service")] = fmt.Sprintf(standInUnit, name)
+	}
+	for name, content := range files {
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			w.t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	var err error
+	w.instance, err = lab.NewInstance(live, lab.InstanceSpec{Files: 40, Seed: 7, UID: user, GID: user, Domain: "example.com"})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// startServers starts the machine, the store, the authority and the relay, each ending with the test.
+func (w *world) startServers(dir string, p lab.Personality) {
+	t := w.t
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // the first ever builds the base
+	defer cancel()
+	base, err := machine.Base(ctx, "", "bookworm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	network, err := machine.NewNetwork(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = network.Close() }) // goes with the process anyway
+	w.lab, err = lab.Start(t.Context(), lab.Options{
+		Dir: filepath.Join(dir, "lab"), IP: machine.HostIP, Listen: network.Listen, Dial: network.DialContext,
+		Names: []string{b2Endpoint, letsEncrypt},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.lab.Close)
+	w.store = newS3(t, w.lab, p)
+	if w.m, err = machine.Start(ctx, machine.Options{Base: base, Dir: filepath.Join(dir, "machine"), Name: "social", Network: network}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := w.m.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	w.acme, err = w.lab.ACME(t.Context(), lab.ACMEOptions{Resolve: map[string]string{exampleFiles: w.m.IP}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	authority, _, _ := strings.Cut(strings.TrimPrefix(w.acme.DirectoryURL, "https://"), "/")
+	w.relay = &nameRelay{network: network, targets: map[string]string{
+		b2Endpoint: strings.TrimPrefix(w.store.Endpoint, "https://"), letsEncrypt: authority,
+	}}
+	w.relay.open(t)
+	t.Cleanup(w.relay.close)
+}
+
+// certify lets the machine find the servers under their names and trust them, and starts its services.
+func (w *world) certify() {
+	w.t.Helper()
+	hosts := w.get("/etc/hosts") + fmt.Sprintf("%s %s %s %s\n%s %s\n",
+		w.lab.IP, b2Endpoint, letsEncrypt, w.store.Name, w.m.IP, exampleFiles)
+	putFile(w.t, w.m, "/etc/hosts", hosts, 0o644)
+	for name, file := range map[string]string{"lab": w.lab.CAFile, "acme": w.acme.RootFile} {
+		pem, err := os.ReadFile(file)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		putFile(w.t, w.m, "/usr/local/share/ca-certificates/"+name+".crt", string(pem), 0o644)
+	}
+	w.sh(`update-ca-certificates >/dev/null 2>&1
+		useradd --uid 991 --home-dir /home/mastodon --shell /bin/bash mastodon
+		chown -R mastodon: /home/mastodon && chmod 755 /home/mastodon
+		systemctl unmask nginx.service && systemctl daemon-reload
+		systemctl enable --now nginx.service mastodon-web.service mastodon-sidekiq.service
+		until [ -e ` + exampleLive + `/tmp/mastodon-web.loaded ] && [ -e ` + exampleLive + `/tmp/mastodon-sidekiq.loaded ]; do sleep 0.05; done`)
+}
+
+// installExample puts one of the examples, as it stands in the repository, into a directory of the machine.
+func (w *world) installExample(name, dir string) string {
+	w.t.Helper()
+	text, err := os.ReadFile(filepath.Join(repository(w.t), "examples", name))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	at := path.Join(dir, name)
+	putFile(w.t, w.m, at, string(text), 0o644)
+	return at
+}
+
+// startDir is where the tests run; while a lab does, the process is elsewhere.
+var startDir, startDirErr = os.Getwd()
+
+func repository(t *testing.T) string {
+	t.Helper()
+	if startDirErr != nil {
+		t.Fatal(startDirErr)
+	}
+	return filepath.Join(startDir, "..", "..")
+}
+
+// sh runs a script that must succeed in the machine.
+func (w *world) sh(script string) string {
+	w.t.Helper()
+	return inMachine(w.t, w.m, "sh", "-ec", script)
+}
+
+func (w *world) get(name string) string {
+	w.t.Helper()
+	text, err := w.m.Get(w.t.Context(), name)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return text
+}
+
+// converge runs it and checks the exit code.
+func (w *world) converge(code int, args ...string) machine.Result {
+	w.t.Helper()
+	r, err := w.m.Run(w.t.Context(), append([]string{"converge"}, args...)...)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	fmt.Fprintf(&w.printed, "$ converge %s  -> %d\n%s%s\n", strings.Join(args, " "), r.Code, r.Stdout, r.Stderr)
+	if r.Code != code {
+		w.t.Fatalf("converge %q: exit code %d, want %d\n%s%s", args, r.Code, code, r.Stdout, r.Stderr)
+	}
+	return r
+}
+
+// traces lists every file that converge could have written: its inode and times, or its content.
+func (w *world) traces(how string) string {
+	w.t.Helper()
+	const places = "/etc " + exampleLive + "/.env* /var/lib /usr/local /root"
+	const without = ` ! -path '/var/lib/systemd/*'`
+	switch how {
+	case "writes":
+		return w.sh("find " + places + without + ` -printf '%p %i %T@ %C@ %m %U:%G %s\n' | sort`)
+	case "contents":
+		return w.sh("find " + places + without + ` ! -path '/var/lib/*' -printf '%p %y %m %U:%G %l\n' | sort
+			find ` + places + without + ` ! -path '/var/lib/*' -type f -exec sha256sum {} + | sort`)
+	}
+	panic(how)
+}
+
+// starts counts the starts of the stand-ins.
+func (w *world) starts() string {
+	return w.sh("cd " + exampleLive + "/tmp && for u in " + strings.Join(exampleUnits, " ") + `; do echo "$u $(wc -l < $u.starts)"; done`)
+}
+
+// invocations stands for the runs that nginx and the services are in.
+func (w *world) invocations() string {
+	return w.sh("systemctl show --property=InvocationID --value nginx " + strings.Join(exampleUnits, " "))
+}
+
+// browser returns a client that trusts one authority and nothing else, and finds every name at an address of the network.
+func (w *world) browser(caFile, addr string) *http.Client {
+	w.t.Helper()
+	pem, err := os.ReadFile(caFile)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(pem)
+	transport := &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: pool},
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return w.m.Network.DialContext(ctx, network, addr)
+		},
+	}
+	w.t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport, Timeout: 20 * time.Second}
+}
+
+// visit gets a path of the media site as a browser does.
+func (w *world) visit(what string) (int, []byte) {
+	w.t.Helper()
+	resp, err := w.browser(w.acme.RootFile, w.m.IP+":443").Get("https://" + exampleFiles + "/" + what)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return resp.StatusCode, body
+}
+
+// checkSecrets looks for the planted secrets in all that was printed, in the state directory, and in logs.
+func (w *world) checkSecrets() {
+	w.t.Helper()
+	read := func(script string) []byte {
+		r, err := w.m.Run(w.t.Context(), "sh", "-c", script)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		return []byte(r.Stdout)
+	}
+	places := map[string][]byte{
+		"what converge printed": []byte(w.printed.String()),
+		"the state directory":   read("find /var/lib/converge -type f -exec cat {} +"),
+		"the journal":           read("journalctl --no-pager --all -o export"),
+		"logs and leftovers":    read("find /var/log/nginx /tmp /var/tmp -type f -exec cat {} +"),
+		"files of the site":     read("find /etc/nginx /etc/ssl/" + exampleFiles + " -type f -exec cat {} +"),
+	}
+	if len(places["the state directory"]) == 0 || len(places["the journal"]) == 0 {
+		w.t.Fatal("the state directory or the journal is empty, so nothing could be found there")
+	}
+	if env := w.get(exampleEnv); w.secretIn([]byte(env)) == "" {
+		w.t.Fatal("the search does not find secrets where they are")
+	}
+	for place, content := range places {
+		if form := w.secretIn(content); form != "" {
+			w.t.Errorf("%s holds a secret as %s", place, form)
+		}
+	}
+}
+
+// secretIn returns in what form content holds a planted secret, or "".
+func (w *world) secretIn(content []byte) string {
+	for i, s := range w.planted {
+		if bytes.Contains(content, []byte(s)) {
+			return fmt.Sprintf("text (number %d)", i)
+		}
+		for shift := range 3 { // where in a longer text that was encoded it may have stood
+			code := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("x", shift) + s))
+			middle := code[4 : len(code)-4]
+			if bytes.Contains(content, []byte(middle)) {
+				return fmt.Sprintf("base64 (number %d)", i)
+			}
+		}
+	}
+	return ""
+}
+
+// nameRelay passes connections on to the server whose name the client asks for (TLS server name indication, RFC 6066).
+type nameRelay struct {
+	network *machine.Network
+	targets map[string]string // "ip:port" by name
+
+	mu       sync.Mutex
+	listener net.Listener
+	down     map[string]bool // names whose connections are closed at once
+	asked    map[string]int
+}
+
+// open takes connections on port 443 of the lab's address.
+func (r *nameRelay) open(t *testing.T) {
+	t.Helper()
+	ln, err := r.network.Listen("tcp", machine.HostIP+":443")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.listener, r.asked = ln, map[string]int{}
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return // closed
+			}
+			go r.pass(conn)
+		}
+	}()
+}
+
+// close has connections refused from now on.
+func (r *nameRelay) close() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_ = r.listener.Close() // it may be closed already
+}
+
+// setDown has the connections to one name closed at once, or not any more.
+func (r *nameRelay) setDown(name string, down bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.down = map[string]bool{name: down}
+}
+
+// requests returns how many connections a name had since the relay was opened.
+func (r *nameRelay) requests(name string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.asked[name]
+}
+
+func (r *nameRelay) pass(from net.Conn) {
+	defer func() { _ = from.Close() }()
+	name, hello := clientHello(from)
+	r.mu.Lock()
+	target, down := r.targets[name], r.down[name]
+	r.asked[name]++
+	r.mu.Unlock()
+	if target == "" || down {
+		return
+	}
+	to, err := r.network.DialContext(context.Background(), "tcp", target)
+	if err != nil {
+		return
+	}
+	defer func() { _ = to.Close() }()
+	if _, err := to.Write(hello); err != nil {
+		return
+	}
+	done := make(chan struct{}, 2)
+	for _, way := range [][2]net.Conn{{from, to}, {to, from}} {
+		go func() {
+			_, _ = io.Copy(way[0], way[1]) // either end may go at any time
+			done <- struct{}{}
+		}()
+	}
+	<-done
+}
+
+// clientHello reads the first message of a TLS client, and returns the name in it and its bytes.
+func clientHello(conn net.Conn) (name string, read []byte) {
+	var buf bytes.Buffer
+	_ = tls.Server(readOnly{conn, io.TeeReader(conn, &buf)}, &tls.Config{ // it ends with errHello
+		GetConfigForClient: func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+			name = h.ServerName
+			return nil, io.EOF
+		},
+	}).Handshake()
+	return name, buf.Bytes()
+}
+
+// readOnly is a connection that nothing is written to.
+type readOnly struct {
+	net.Conn
+	r io.Reader
+}
+
+func (c readOnly) Read(p []byte) (int, error)  { return c.r.Read(p) }
+func (c readOnly) Write(p []byte) (int, error) { return len(p), nil }
