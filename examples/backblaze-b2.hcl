@@ -1,0 +1,124 @@
+# A Mastodon instance whose media move to Backblaze B2, behind a caching proxy on this host.
+#
+#   converge plan  examples/backblaze-b2.hcl
+#   converge apply examples/backblaze-b2.hcl
+#
+# The keys are read from /etc/credstore (or systemd's $CREDENTIALS_DIRECTORY); a missing one is named, with the command that
+# puts it there. Make two application keys at Backblaze, neither of them the master key: the agent's may change the bucket
+# (listBuckets, readBuckets, writeBuckets, readBucketAcl..., and the files' rights), the app's only its files.
+
+variable "live" {
+  description = "Mastodon's directory"
+  default     = "/home/mastodon/live"
+}
+variable "files" {
+  description = "The public name of the media, whose DNS points at this host"
+  default     = "files.example.com"
+}
+variable "bucket" {
+  description = "The bucket's name, unique at Backblaze"
+  default     = "my-instance-media"
+}
+variable "region" { default = "us-west-001" }
+variable "email" {
+  description = "Where the certificate authority may write to"
+  default     = "admin@example.com"
+}
+
+# Facts, read before anything is planned.
+mastodon_instance "main" {
+  path = var.live
+}
+
+object_store "b2" {
+  provider          = "backblaze-b2"
+  region            = var.region
+  access_key_id     = credential("b2.agent.id")
+  secret_access_key = credential("b2.agent.key")
+}
+
+s3_bucket "media" {
+  store  = object_store.b2
+  name   = var.bucket
+  access = "public-objects"
+
+  app_credentials { # Mastodon's own key, with fewer rights than the agent's
+    access_key_id     = credential("b2.app.id")
+    secret_access_key = credential("b2.app.key")
+  }
+}
+
+# Everything that is there now. On a large instance this takes many runs; what follows waits until it is done.
+s3_sync "bulk" {
+  bucket      = s3_bucket.media
+  source      = mastodon_instance.main.system_path
+  max_runtime = "50m"
+}
+
+acme_certificate "files" {
+  domains = [var.files]
+  email   = var.email
+}
+
+# The bucket first, then the local file: nobody sees a broken image while the copy is under way.
+nginx_site "files" {
+  server_name = var.files
+  certificate = acme_certificate.files
+
+  media_proxy {
+    bucket         = s3_bucket.media
+    local_fallback = mastodon_instance.main.system_path
+    fallback_until = "/etc/nginx/media-moved"
+  }
+}
+
+systemd_service "nginx" {
+  name       = "nginx"
+  enabled    = true
+  depends_on = [nginx_site.files]
+}
+
+# The switch: new uploads go to the bucket, and pages name the new address.
+env_file "mastodon" {
+  path       = mastodon_instance.main.env_path
+  set        = merge(s3_bucket.media.mastodon_env, { S3_ALIAS_HOST = var.files })
+  depends_on = [systemd_service.nginx, s3_sync.bulk]
+}
+
+systemd_service "mastodon" {
+  for_each   = toset(mastodon_instance.main.media_units)
+  name       = each.key
+  restart_on = [env_file.mastodon]
+}
+
+# What was written between the copy and the restart.
+s3_sync "delta" {
+  bucket     = s3_bucket.media
+  source     = mastodon_instance.main.system_path
+  depends_on = [systemd_service.mastodon]
+}
+
+# From now on the bucket has everything, and the old disk is not asked any more: what is deleted stays deleted.
+file "moved" {
+  path       = "/etc/nginx/media-moved"
+  content    = "The media have moved to the bucket. While this file is here, nginx serves none from the disk.\n"
+  depends_on = [s3_sync.delta]
+}
+
+# Every apply asks the proxy as a browser would: nobody may list the bucket, or see the archives.
+http_check "listing" {
+  url        = "https://${var.files}/?list-type=2"
+  depends_on = [systemd_service.nginx]
+
+  expect {
+    status = 404
+  }
+}
+http_check "archives" {
+  url        = "https://${var.files}/backups/"
+  depends_on = [systemd_service.nginx]
+
+  expect {
+    status = 404
+  }
+}

@@ -1,0 +1,107 @@
+# A Mastodon instance whose media live in a MinIO server (or another store with bucket policies) of one's own.
+#
+#   converge apply --var endpoint=https://s3.example.com:9000 examples/minio.hcl
+
+variable "live" {
+  description = "Mastodon's directory"
+  default     = "/home/mastodon/live"
+}
+variable "files" {
+  description = "The public name of the media, whose DNS points at this host"
+  default     = "files.example.com"
+}
+variable "bucket" { default = "mastodon" }
+variable "endpoint" {
+  description = "The store's address, with https://"
+}
+variable "ca_file" {
+  description = "The authority that signed the store's certificate, when no public one did"
+  default     = null
+}
+variable "email" { default = "admin@example.com" }
+
+mastodon_instance "main" {
+  path = var.live
+}
+
+object_store "own" {
+  provider          = "minio"
+  endpoint          = var.endpoint
+  ca_file           = var.ca_file
+  access_key_id     = credential("minio.agent.id")
+  secret_access_key = credential("minio.agent.key")
+}
+
+s3_bucket "media" {
+  store  = object_store.own
+  name   = var.bucket
+  access = "public-objects" # by a policy that names the public prefixes: backups/ and imports/ stay private
+
+  app_credentials {
+    access_key_id     = credential("minio.app.id")
+    secret_access_key = credential("minio.app.key")
+  }
+}
+
+s3_sync "bulk" {
+  bucket      = s3_bucket.media
+  source      = mastodon_instance.main.system_path
+  max_runtime = "50m"
+}
+
+acme_certificate "files" {
+  domains = [var.files]
+  email   = var.email
+}
+
+nginx_site "files" {
+  server_name = var.files
+  certificate = acme_certificate.files
+
+  media_proxy {
+    bucket         = s3_bucket.media
+    local_fallback = mastodon_instance.main.system_path
+    fallback_until = "/etc/nginx/media-moved"
+    cache_size     = "5GB"
+  }
+}
+
+systemd_service "nginx" {
+  name       = "nginx"
+  enabled    = true
+  depends_on = [nginx_site.files]
+}
+
+env_file "mastodon" {
+  path       = mastodon_instance.main.env_path
+  set        = merge(s3_bucket.media.mastodon_env, { S3_ALIAS_HOST = var.files })
+  depends_on = [systemd_service.nginx, s3_sync.bulk]
+}
+
+systemd_service "mastodon" {
+  for_each   = toset(mastodon_instance.main.media_units)
+  name       = each.key
+  restart_on = [env_file.mastodon]
+}
+
+s3_sync "delta" {
+  bucket     = s3_bucket.media
+  source     = mastodon_instance.main.system_path
+  depends_on = [systemd_service.mastodon]
+}
+
+# From now on the bucket has everything, and the old disk is not asked any more: what is deleted stays deleted.
+file "moved" {
+  path       = "/etc/nginx/media-moved"
+  content    = "The media have moved to the bucket. While this file is here, nginx serves none from the disk.\n"
+  depends_on = [s3_sync.delta]
+}
+
+http_check "archives" {
+  url        = "https://${var.files}/backups/"
+  depends_on = [systemd_service.nginx]
+
+  expect {
+    status = 404
+  }
+}
