@@ -28,7 +28,8 @@ type Memory struct {
 	// of a new or changed file are temp, chown, write, sync, rename, dirsync; a link has no write and no sync, a new
 	// directory no write; an existing directory has chown and sync, a removal unlink and dirsync.
 	Fail func(op, path string) error
-	// Clock gives the ctimes. Without one they are the time of day.
+	// Clock gives the ctimes. Without one they are all the same moment, as if nothing had been touched since: the start of
+	// 2026. Never the time of day, by which a test would pass today and fail tomorrow.
 	Clock host.Clock
 
 	mu     sync.Mutex
@@ -276,7 +277,7 @@ func (m *Memory) now() time.Time {
 	if m.Clock != nil {
 		return m.Clock.Now()
 	}
-	return time.Now()
+	return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 }
 
 func (m *Memory) children(dir string) []string {
