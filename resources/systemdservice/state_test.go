@@ -118,7 +118,7 @@ func TestNotUp(t *testing.T) {
 			if !strings.Contains(name, "never") {
 				s.limit = time.Hour // what is over is seen at once
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			err := s.Apply(ctx, l.env(), l.plan(s))
 			if err == nil || err.Error() != c.want || diag.Fix(err) != "Read why with: journalctl -u web.service -n 20" {
@@ -148,7 +148,7 @@ func TestAUnitThatKeepsFallingOverEndsTheWait(t *testing.T) {
 	e := l.env()
 	c := l.plan(s)
 	e.Units = &restarting{Units: l.units}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	err := s.Apply(ctx, e, c)
 	if err == nil || !strings.Contains(err.Error(), "it keeps falling over: systemd has restarted it 3 times") {

@@ -346,8 +346,8 @@ func TestCancelledIssuanceEndsSoon(t *testing.T) {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
 		}
-	case <-time.After(5 * time.Second):
-		t.Fatal("it went on for 5 s")
+	case <-time.After(time.Minute):
+		t.Fatal("it went on for a minute")
 	}
 	if nginxtest.Answers(h.port) {
 		t.Error("the listener for challenges stayed open")

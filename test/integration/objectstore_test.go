@@ -321,6 +321,7 @@ func TestPolicyDriftIsHealed(t *testing.T) {
 				if err := c.PutBucketPolicy(ctx, s.name(), ours); err != nil {
 					t.Fatal(err)
 				}
+				s.must(t, resources.Run) // it looks again, now that the foreign statement is gone
 			}
 		})
 	}

@@ -99,7 +99,7 @@ func TestLostAnswersAreCounted(t *testing.T) {
 		t.Fatal("the upload went through")
 	}
 	// The count is made once the handler has ended, which the client does not wait for.
-	for deadline := time.Now().Add(5 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		got := s.Requests()
 		if got["PutObject lost"] == 1 && got["PutObject 5xx"] == 1 && len(got) == 2 {
 			return

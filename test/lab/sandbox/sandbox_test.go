@@ -45,7 +45,7 @@ func job(t *testing.T, f func(chan<- string) (int, error)) string {
 	select {
 	case r := <-done:
 		return r
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the job did not end")
 		return ""
 	}
@@ -63,7 +63,7 @@ func get(t *testing.T, c *dbus.Conn, unit string) map[string]any {
 // eventually waits until a unit's property has a value.
 func eventually(t *testing.T, c *dbus.Conn, unit, name, want string) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		got := fmt.Sprint(get(t, c, unit)[name])
 		if got == want {
 			return
@@ -76,7 +76,7 @@ func eventually(t *testing.T, c *dbus.Conn, unit, name, want string) {
 
 func TestLifeOfAUnit(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "log")
-	script := `echo started; trap 'echo reloaded' HUP; trap 'echo stopped; exit 0' TERM; while :; do sleep 0.05; done`
+	script := `trap 'echo reloaded' HUP; trap 'echo stopped; exit 0' TERM; echo started; while :; do sleep 0.05; done`
 	_, c := bus(t, sandbox.Unit{Name: "web-1.service", Command: []string{"/bin/sh", "-c", script}, Reload: syscall.SIGHUP, Log: log})
 	const name = "web-1.service"
 	if p := get(t, c, name); p["ActiveState"] != "inactive" || p["LoadState"] != "loaded" || p["MainPID"] != uint32(0) {
@@ -136,7 +136,7 @@ func TestUnitOfAnotherUser(t *testing.T) {
 
 func waitFor(t *testing.T, log, text string) {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		if b, err := os.ReadFile(log); err == nil && strings.Contains(string(b), text) {
 			return
 		}
