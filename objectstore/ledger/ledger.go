@@ -47,10 +47,23 @@ type Meta struct {
 	LostTo time.Time `json:"lost_to"`
 	// LostFilter says which files the lost ledger was of, in the words of the sync. Others do not count as deleted.
 	LostFilter string `json:"lost_filter,omitempty"`
+	// Root is what the local directory was known by when no file of it was missing; zero while that is not known.
+	Root Root `json:"root"`
+	// Switched is the path that has stood once to say that the app writes to the bucket: from then on what goes from the
+	// directory says nothing of the bucket, be the path lost again. "" before.
+	Switched string `json:"switched,omitempty"`
 }
 
-// Gone reports whether the record is a tombstone: its key had been proven, and a later full listing lacked it. Somebody has
-// deleted it from the bucket, and it is never to be uploaded again. A tombstone whose ProvenAt is zero was concluded from
+// Root is what a local directory is known by, whatever numbers its file systems have after a boot: when it is not mounted, or
+// something else is mounted there, it is another one.
+type Root struct {
+	Inode uint64 `json:"inode,omitempty"` // of the directory itself
+	// FileSystems is how many of them its files are on.
+	FileSystems int `json:"file_systems,omitempty"`
+}
+
+// Gone reports whether the record is a tombstone: its key had been proven, and a later full listing lacked it, or we deleted
+// the object as its file was gone. It is deleted from the bucket, and never to be uploaded again. A tombstone whose ProvenAt is zero was concluded from
 // LostTo: enough not to upload, not enough to delete the local file.
 func (m Meta) Gone(r Record) bool { return r.Missing > 0 && r.Missing <= m.Listings }
 

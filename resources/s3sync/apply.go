@@ -31,7 +31,11 @@ type run struct {
 	gate     *gate
 	limit    *limiter
 	puts     atomic.Int64 // uploads begun
-	begun    func()       // to be called with each file
+	toDelete int64        // objects
+
+	following bool // uploads may have to be deleted again: see intend
+	outcomes  chan<- outcome
+	begun     func() // to be called with each file
 }
 
 // Apply lists the bucket when that is due, and copies what is owed: first what cannot be had again, then cache/.
@@ -41,7 +45,7 @@ func (s *resource) Apply(ctx context.Context, env resources.Env, c resources.Cha
 	}
 	p, _ := c.Private.(plan)
 	s.fixCutoff(env.Clock.Now(), false)
-	r := &run{resource: s, env: env, total: p.total, begun: func() {}}
+	r := &run{resource: s, env: env, total: p.total, toDelete: int64(len(p.gone)), following: p.following, begun: func() {}}
 	if err := r.open(ctx); errors.Is(err, ledger.ErrBusy) {
 		return &resources.Yield{Done: "nothing yet, for another run, or a plan, uses the ledger"}
 	} else if err != nil {
@@ -49,6 +53,12 @@ func (s *resource) Apply(ctx context.Context, env resources.Env, c resources.Cha
 	}
 	defer r.close()
 	r.meta.Unfinished = true
+	if p.root != (ledger.Root{}) {
+		r.meta.Root = p.root
+	}
+	if p.switched {
+		r.meta.Switched = s.DeleteUntil
+	}
 	if err := r.book.SetMeta(r.meta); err != nil {
 		return err
 	}
@@ -60,14 +70,42 @@ func (s *resource) Apply(ctx context.Context, env resources.Env, c resources.Cha
 			return err // unfinished: the next run lists again
 		}
 	}
+	swept, err := r.follow(ctx, p)
+	if err != nil {
+		return err
+	}
 	found := r.copy(ctx)
 	if found.broken != nil {
 		return found.broken // unfinished too: what was on its way may have arrived
 	}
+	found.undeleted, found.refused = swept.undeleted, p.refused
 	if err := r.finish(found); err != nil {
 		return err
 	}
 	return r.verdict(found)
+}
+
+// follow withdraws what the plan has shown. That some objects cannot be deleted keeps no file from being copied.
+func (r *run) follow(ctx context.Context, p plan) (*tallies, error) {
+	if len(p.gone) == 0 {
+		return &tallies{}, nil
+	}
+	swept := r.withdraw(ctx, p)
+	switch {
+	case swept.undeleted.n >= hopeless: // what broke it off is told with them
+		return swept, nil
+	case swept.broken != nil:
+		return nil, swept.broken
+	case swept.undeleted.n > 0:
+		return swept, nil
+	case !swept.walked:
+		r.meta.Unfinished = false
+		if err := r.book.SetMeta(r.meta); err != nil {
+			return nil, err
+		}
+		return nil, &resources.Yield{Done: fmt.Sprintf("%s of %s deleted whose files the app deleted", count(r.withdrawn), objects(int64(len(p.gone))))}
+	}
+	return swept, r.answered(r.env.ReadEnv, withdrawAll)
 }
 
 // open opens what a run needs. A plan that reads the ledger is waited for.
@@ -144,6 +182,7 @@ func (r *run) copy(ctx context.Context) *tallies {
 		}()
 	}
 	outcomes := make(chan outcome)
+	r.outcomes = outcomes
 	recorded := make(chan *tallies)
 	go func() { recorded <- r.record(outcomes, stop) }()
 
@@ -242,6 +281,10 @@ func (r *run) verdict(found *tallies) error {
 	if p := found.unread; p.n > 0 {
 		failures = append(failures, diag.Wrap(p.err, fmt.Sprintf("read %s in %s", places(p.n), r.Source), ""))
 	}
+	if p := found.undeleted; p.n > 0 {
+		failures = append(failures, diag.Wrap(p.err, fmt.Sprintf("delete %s from %s whose files the app deleted, such as %s", objects(p.n), r.Bucket.Name, listed(p)), ""))
+	}
+	failures = append(failures, found.refused)
 	return errors.Join(failures...)
 }
 
@@ -251,6 +294,9 @@ func (r *run) soFar(found *tallies) string {
 		size(found.done.Bytes), size(max(r.total.Bytes, found.done.Bytes)))
 	if found.localDone {
 		text += "; all but " + cacheDir + " is copied"
+	}
+	if r.withdrawn > 0 {
+		text += "; deleted " + objects(r.withdrawn) + " whose files the app deleted"
 	}
 	return text
 }

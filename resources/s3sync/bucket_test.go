@@ -160,6 +160,15 @@ func (b *fakeBucket) Put(ctx context.Context, bucket string, p objectstore.Put) 
 	return hex.EncodeToString(sum[:]), done()
 }
 
+func (b *fakeBucket) Delete(ctx context.Context, _, key string) error {
+	done, err := b.begin(ctx, "DeleteObject", key)
+	if err != nil {
+		return err
+	}
+	b.delete(key)
+	return done()
+}
+
 func (b *fakeBucket) Requests() map[string]int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -7,7 +7,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/converge-agent/converge/diag"
 	"github.com/converge-agent/converge/objectstore"
+	"github.com/converge-agent/converge/objectstore/ledger"
 	"github.com/converge-agent/converge/resources"
 )
 
@@ -15,6 +17,12 @@ import (
 type plan struct {
 	list  bool
 	total tally
+
+	following bool
+	switched  bool
+	gone      []string    // keys whose objects are to be deleted
+	refused   error       // why none is, though some are due
+	root      ledger.Root // to be remembered; zero: not now
 }
 
 // Diff says what is owed.
@@ -23,9 +31,17 @@ func (s *resource) Diff(st resources.State) resources.Change {
 	if is.busy {
 		return resources.Change{Action: resources.InProgress, Summary: "another run copies these files now"}
 	}
-	c := resources.Change{Notes: s.notes(is), Private: plan{list: is.list != "", total: is.todo()}}
-	if is.todo().Files == 0 && is.list == "" && is.unread.n == 0 && !is.pending {
+	c := resources.Change{Notes: s.notes(is), Private: planOf(is)}
+	if is.todo().Files == 0 && is.list == "" && is.unread.n == 0 && !is.pending && !is.withdraws() {
+		if err := is.withdraw.refused; err != nil {
+			c.Action, c.Summary = resources.Blocked, err.Error()
+			c.Notes = append(c.Notes, diag.Fix(err))
+			return c
+		}
 		c.Summary = is.proven.String() + " in the bucket"
+		if is.withdrawn > 0 {
+			c.Summary += "; deleted " + objects(is.withdrawn) + " whose files the app deleted"
+		}
 		if !is.completeTo.IsZero() {
 			c.Remember = map[string]any{progressRecord: complete{To: is.completeTo, Place: s.place, Filter: s.filterText()}}
 		}
@@ -35,6 +51,18 @@ func (s *resource) Diff(st resources.State) resources.Change {
 	c.Summary = s.summary(is)
 	c.Effects = s.effects(is)
 	return c
+}
+
+func planOf(is *state) plan {
+	p := plan{list: is.list != "", total: is.todo(), following: is.withdraw.on, switched: is.withdraw.switched, refused: is.withdraw.refused}
+	if is.withdraws() {
+		p.gone = is.withdraw.due
+	}
+	// What the directory is known by is never learnt from one that lacks files, but by an admin's word.
+	if !is.withdraw.gone() || is.withdraw.accepted {
+		p.root = is.withdraw.root
+	}
+	return p
 }
 
 // summary says in one line what the run will do: "~2,000 files, 38.2 MB to copy, 2,000 PUT; not copied: backups/ 3 files".
@@ -53,13 +81,19 @@ func (s *resource) summary(is *state) string {
 	if is.conflicts.Files > 0 {
 		parts = append(parts, files(is.conflicts.Files)+" that differ in the bucket to look at again")
 	}
+	if is.withdraws() {
+		parts = append(parts, fmt.Sprintf("delete %s whose files the app deleted", objects(int64(len(is.withdraw.due)))))
+	}
 	if is.list != "" && is.todo().Files == 0 {
 		parts = append(parts, "list the whole bucket: "+is.list)
 	}
 	if is.unread.n > 0 {
 		parts = append(parts, fmt.Sprintf("%s that cannot be read", places(is.unread.n)))
 	}
-	if is.pending {
+	switch {
+	case is.pending && is.withdraw.on:
+		parts = append(parts, "what is written or deleted until then")
+	case is.pending:
 		parts = append(parts, "what is written until then")
 	}
 	if left := leftOut(is.leftOut); left != "" {
@@ -96,7 +130,8 @@ func places(n int64) string {
 	return count(n) + " places"
 }
 
-// effects is one effect in every case: an apply may find other files than its plan did, but it does nothing else.
+// effects is the same in every case: an apply may find other files than its plan did, but it does nothing else. It deletes
+// nothing that the plan has not shown; a plan that cannot know it yet says that it may come.
 func (s *resource) effects(is *state) []resources.Effect {
 	e := resources.Effect{
 		Verb: "sync", Target: fmt.Sprintf("%s/%s", s.Bucket.Name, s.Prefix),
@@ -108,7 +143,32 @@ func (s *resource) effects(is *state) []resources.Effect {
 	} else if s.looksFirst() {
 		e.Requests += is.owed.Files
 	}
+	w := &is.withdraw
+	gone := resources.Effect{
+		Verb: "delete from", Target: e.Target, Destructive: true, Requests: 2 * int64(len(w.due)),
+		Why: fmt.Sprintf("%s whose files the app deleted: %s", objects(int64(len(w.due))), quoted(w.due)),
+	}
+	switch {
+	case w.open:
+		e.Destructive = is.pending || is.withdraws()
+		if is.withdraws() {
+			e.Requests += gone.Requests
+			e.Why = joined(e.Why, "deletes "+gone.Why)
+		}
+		if is.pending && w.on {
+			e.Why = joined(e.Why, announce)
+		}
+	case is.planned && w.refused == nil && is.unread.n == 0:
+		return []resources.Effect{e, gone}
+	}
 	return []resources.Effect{e}
+}
+
+func joined(a, b string) string {
+	if a == "" {
+		return b
+	}
+	return a + "; " + b
 }
 
 // looksFirst reports whether each key is looked at before it is written, in a run without a listing: the store has no
@@ -126,6 +186,20 @@ func (s *resource) notes(is *state) []string {
 	}
 	if is.gone.Files > 0 {
 		out = append(out, fmt.Sprintf("deleted from the bucket since they were copied: %s; they are not copied again", is.gone))
+	}
+	w := &is.withdraw
+	if w.later.Files > 0 {
+		out = append(out, fmt.Sprintf("deleted by the app since the plan was made: %s; the next run deletes their objects", w.later))
+	}
+	if w.foreign.Files > 0 {
+		out = append(out, fmt.Sprintf("gone from %s, and uploaded or replaced by somebody else: %s; their objects stay", s.Source, w.foreign))
+	}
+	switch {
+	case len(w.due) == 0:
+	case is.unread.n > 0:
+		out = append(out, fmt.Sprintf("%s whose files are gone stay until everything can be read", objects(int64(len(w.due)))))
+	case w.refused != nil && (is.todo().Files > 0 || is.list != "" || is.pending):
+		out = append(out, w.refused.Error())
 	}
 	if is.special.n > 0 {
 		out = append(out, "passed over: "+listed(is.special))

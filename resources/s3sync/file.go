@@ -2,6 +2,7 @@ package s3sync
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -100,6 +101,10 @@ func (r *run) send(ctx context.Context, o outcome, f *os.File, d *digest, replac
 	if err != nil && !errors.Is(err, io.EOF) {
 		return o.withFailure(diag.Wrap(err, "read "+f.Name(), ""))
 	}
+	if err := r.intend(o.entry, d, replace); err != nil {
+		o.result, o.err = stopped, err
+		return o
+	}
 	r.puts.Add(1)
 	etag, err := r.store.Put(ctx, r.Bucket.Name, objectstore.Put{
 		Key: r.Prefix + o.entry.Key, Body: r.limit.reader(ctx, f), Size: o.entry.Size, MD5: d.md5,
@@ -125,6 +130,20 @@ func (r *run) send(ctx context.Context, o outcome, f *os.File, d *digest, replac
 		File: fileOf(o.entry), ETag: etag, Size: o.entry.Size, UploadedAt: now, ProvenAt: now,
 	}}
 	return o
+}
+
+// intend writes down that an object is going to be ours, where it may have to be deleted again: after a kill, or a lost answer,
+// nothing else tells whose it is, and the app may delete the file before the next run looks. The record is that of a torn
+// upload. One that is replaced keeps its own.
+func (r *run) intend(e host.Entry, d *digest, replace bool) error {
+	if !r.following || replace {
+		return nil
+	}
+	ack := make(chan error, 1)
+	r.outcomes <- outcome{entry: e, result: intended, ack: ack, item: &ledger.Item{Key: e.Key, Record: ledger.Record{
+		ETag: hex.EncodeToString(d.md5[:]), Size: d.size, UploadedAt: r.env.Clock.Now(),
+	}}}
+	return <-ack
 }
 
 // taken compares the file with an object that somebody else has put under its key meanwhile.

@@ -1,5 +1,6 @@
 // Package s3sync is the kind s3_sync: every file of a directory has an object with the same bytes in a bucket. It copies, and
-// deletes nothing on either side. What was once shown to be in the bucket and is gone from it stays gone.
+// deletes no file. What was once shown to be in the bucket and is gone from it stays gone. Until the app is switched to the
+// bucket it can follow what the app deletes from the directory; see withdraw.go.
 package s3sync
 
 import (
@@ -23,6 +24,7 @@ type store interface {
 	List(ctx context.Context, bucket, prefix, after string) iter.Seq2[objectstore.Object, error]
 	Head(ctx context.Context, bucket, key string) (objectstore.Object, error)
 	Put(ctx context.Context, bucket string, p objectstore.Put) (etag string, err error)
+	Delete(ctx context.Context, bucket, key string) error
 	Requests() map[string]int64
 }
 
@@ -37,11 +39,13 @@ func Kind(clients *objectstore.Clients) *resources.Kind {
 
 // newKind returns the kind over whatever open gives as the store of a configuration.
 func newKind(open func(objectstore.Config) (store, error)) *resources.Kind {
+	seen := &counted{}
 	return &resources.Kind{
 		Name: "s3_sync",
 		Doc: "Every file of a local directory is in a bucket, with the same bytes and the headers that Mastodon gives its " +
-			"uploads. It only copies: nothing is overwritten or deleted on either side. What was once in the bucket and was " +
-			"deleted there is not copied again. backups/ and imports/ are never copied.",
+			"uploads. No object is overwritten, and no file deleted. What was once in the bucket and was deleted there is not " +
+			"copied again. An object is deleted only with delete_until, and only if it was uploaded from here, is unchanged, and " +
+			"its file is gone. backups/ and imports/ are never copied.",
 		Attrs: attrs(),
 		Scope: resources.Instance, // a tree that several hosts share is copied by one of them
 		New: func(_ resources.Address, written cty.Value) (resources.Resource, cty.Value, error) {
@@ -49,6 +53,7 @@ func newKind(open func(objectstore.Config) (store, error)) *resources.Kind {
 			if err != nil {
 				return nil, cty.NilVal, err
 			}
+			s.seen = seen
 			return s, cty.EmptyObjectVal, nil
 		},
 	}
@@ -67,6 +72,12 @@ func attrs() []resources.Attr {
 		{Name: "exclude", Type: cty.List(cty.String),
 			Doc: "Patterns of files that are not copied. Directories named backups and imports, wherever they stand, always count among " +
 				"them: they hold private data."},
+		{Name: "delete_until", Type: cty.String, Format: resources.Path,
+			Doc: "Before the switch the app deletes from its disk alone, and what it deletes after it was copied would be public in the " +
+				"bucket for ever. With this path such objects are deleted, until something stands there: let a file block write it when " +
+				"the last s3_sync is done, as for fallback_until of an nginx_site. From then on no object is ever deleted, whatever is " +
+				"removed from source. Where much is gone at once, or a disk of source may not be mounted, nothing is deleted and a " +
+				"person is asked. Not written: no object is deleted."},
 		{Name: "max_runtime", Type: cty.String, Format: resources.Duration,
 			Doc: "How long one run copies before it yields; the next run goes on. Not written: until all is copied."},
 		{Name: "concurrency", Type: cty.Number, Default: cty.NumberIntVal(defaultWorkers),
@@ -88,6 +99,7 @@ type config struct {
 	Prefix      string          `attr:"prefix"`
 	Include     []string        `attr:"include"`
 	Exclude     []string        `attr:"exclude"`
+	DeleteUntil string          `attr:"delete_until"`
 	MaxRuntime  time.Duration   `attr:"max_runtime"`
 	Concurrency int64           `attr:"concurrency"`
 	Bandwidth   resources.Bytes `attr:"bandwidth"`
@@ -99,12 +111,18 @@ type resource struct {
 	filter *filter
 	place  ledger.Place
 	open   func(objectstore.Config) (store, error)
+	seen   *counted
 
 	grace    time.Duration // how long files may go on after max_runtime that were begun before
 	patience time.Duration // how long an apply waits for a plan that reads the ledger
 
 	// cutoff is the moment up to which this run owes what changed; see fixCutoff. Zero until it is fixed.
 	cutoff time.Time
+	// gone are the keys whose files were gone when the plan was made, and whose objects this run may delete; nil until then.
+	gone map[string]struct{}
+	// announced says that the plan was made when they could not be known yet, and said so.
+	announced bool
+	withdrawn int64 // objects deleted in this run
 }
 
 func newSync(open func(objectstore.Config) (store, error), written cty.Value) (*resource, error) {

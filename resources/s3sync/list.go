@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"strings"
+	"time"
 
 	"github.com/converge-agent/converge/objectstore"
 	"github.com/converge-agent/converge/objectstore/ledger"
@@ -96,6 +97,9 @@ func (l *listing) found(known ledger.Item, o objectstore.Object) {
 	}
 	if known.ETag == o.ETag && known.Size == o.Size {
 		if known.Missing != 0 {
+			if l.meta.Gone(known.Record) { // somebody put it back: it is not ours to delete again
+				known.UploadedAt = time.Time{}
+			}
 			known.Missing = 0
 			l.items = append(l.items, known)
 		}

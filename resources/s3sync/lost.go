@@ -33,7 +33,8 @@ const (
 )
 
 // meta returns the ledger's own state. That of a new ledger, whose predecessor was lost, says from the records up to when
-// everything had been copied.
+// everything had been copied. Where the records are lost too, the end of the switch says so: what stands at delete_until was
+// written when the last copy was complete, and since then the app may have deleted any of it from the bucket.
 func (s *resource) meta(book *ledger.Ledger, env resources.ReadEnv) (ledger.Meta, error) {
 	meta, err := book.Meta()
 	if err != nil || meta != (ledger.Meta{}) {
@@ -48,8 +49,19 @@ func (s *resource) meta(book *ledger.Ledger, env resources.ReadEnv) (ledger.Meta
 	}
 	if c.Place == s.place {
 		meta.LostTo, meta.LostFilter = c.To, c.Filter
+		return meta, nil
 	}
-	return meta, nil
+	if s.DeleteUntil == "" {
+		return meta, nil
+	}
+	end, err := env.Files.Lookup(s.DeleteUntil)
+	switch {
+	case errors.Is(err, host.ErrOpaque): // it is to be written in this run
+		return meta, nil
+	case err == nil && end != nil:
+		meta.LostTo, meta.LostFilter = end.ChangedAt, s.filterText()
+	}
+	return meta, err
 }
 
 // signal reports whether the admin put a file of that name beside the ledger.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"sync"
 	"time"
 
 	"github.com/converge-agent/converge/diag"
@@ -19,7 +20,7 @@ const auditEvery = 7 * 24 * time.Hour
 
 // Read walks the directory and looks each file up in the ledger. It sends no request.
 func (s *resource) Read(ctx context.Context, env resources.ReadEnv) (resources.State, error) {
-	st := &state{leftOut: map[string]tally{}}
+	st := &state{leftOut: map[string]tally{}, devices: map[uint64]struct{}{}, withdrawn: s.withdrawn}
 	for _, u := range env.Upstreams {
 		st.pending = st.pending || u.Pending
 	}
@@ -39,6 +40,9 @@ func (s *resource) Read(ctx context.Context, env resources.ReadEnv) (resources.S
 		return nil, err
 	}
 	st.completeTo = meta.CompleteTo
+	if err := s.readSwitch(env, st, meta); err != nil {
+		return nil, err
+	}
 
 	tree, err := s.openTree(st.pending)
 	if err != nil {
@@ -54,8 +58,42 @@ func (s *resource) Read(ctx context.Context, env resources.ReadEnv) (resources.S
 		return nil, diag.New("copy "+s.Source, "it is empty, and held files when it was copied last",
 			"Mount what belongs there. If its files were removed on purpose, take this s3_sync out of the configuration.")
 	}
+	if tree != nil && st.withdraw.on {
+		if err := s.findGone(ctx, env, st, tree, book, meta); err != nil {
+			return nil, err
+		}
+	}
+	st.planned = len(s.gone) > 0
 	st.list = s.whyList(st, meta)
+	if s.seen.told(s, st.pending) {
+		return &state{
+			pending: true, cutoff: st.cutoff, proven: st.proven, gone: st.gone, special: st.special, unread: st.unread,
+			withdraw: withdrawal{on: st.withdraw.on, open: st.withdraw.open},
+		}, nil
+	}
 	return st, nil
+}
+
+// counted holds, for each ledger, the sync that has told in this process's plan what is owed. A later one of the same files,
+// which waits for something (the restart before the last copy), does not tell it again.
+type counted struct {
+	mu sync.Mutex
+	by map[string]*resource
+}
+
+// told notes that s tells what it owes, or, where it still waits, reports whether another one has.
+func (c *counted) told(s *resource, waits bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	files := s.ledgerName() + s.filterText()
+	if waits {
+		return c.by[files] != nil && c.by[files] != s
+	}
+	if c.by == nil {
+		c.by = map[string]*resource{}
+	}
+	c.by[files] = s
+	return false
 }
 
 // knowsFiles reports whether a file was ever copied. A ledger that cannot be read says so when a file is looked up.
@@ -108,7 +146,12 @@ func (s *resource) count(ctx context.Context, env resources.ReadEnv, st *state, 
 		case err != nil:
 			st.unread.add(err.Error(), err)
 			continue
-		case e.Special:
+		}
+		st.devices[e.Dev] = struct{}{}
+		if e.ChangedAt.After(st.newest) {
+			st.newest = e.ChangedAt
+		}
+		if e.Special {
 			st.special.add(fmt.Sprintf("%q is %s", e.Key, e.Skipped), nil)
 			continue
 		}

@@ -25,6 +25,11 @@ const (
 	failed                 // could not be sent
 	unread                 // could not be read
 	stopped                // the run cannot go on
+	intended               // about to be sent
+
+	withdrawn // deleted from the bucket by us, for the file is gone
+	kept      // not deleted, for it is not ours any more, or the file is back
+	undeleted // could not be deleted
 )
 
 // outcome is the result of one file, and what the ledger is to know of it.
@@ -33,6 +38,7 @@ type outcome struct {
 	result result
 	item   *ledger.Item
 	err    error
+	ack    chan<- error // where the file waits until item is written
 }
 
 // tallies is what became of the files of a run.
@@ -41,6 +47,8 @@ type tallies struct {
 	failed    problems
 	conflicts problems
 	unread    problems
+	undeleted problems
+	refused   error // why no object was deleted, though some are due
 
 	localDone bool  // all but cache/ was walked
 	walked    bool  // all was
@@ -60,51 +68,84 @@ const (
 	hopeless = 20
 )
 
+// recorder writes outcomes into the ledger, and counts them.
+type recorder struct {
+	*run
+	found  *tallies
+	stop   context.CancelCauseFunc
+	items  []ledger.Item
+	acks   []chan<- error // of files that wait for their item
+	inARow int            // failures
+}
+
 // record writes the outcomes into the ledger until the channel is closed. It calls stop when there is no use in going on.
 func (r *run) record(outcomes <-chan outcome, stop context.CancelCauseFunc) *tallies {
-	t := &tallies{}
-	var items []ledger.Item
-	inARow := 0
-	halt := func(err error) {
-		if t.broken == nil {
-			t.broken = err
-			stop(err)
-		}
-	}
-	flush := func() {
-		if err := r.book.Put(items); err != nil {
-			halt(err)
-		}
-		items = items[:0]
-	}
+	w := &recorder{run: r, found: &tallies{}, stop: stop}
 	timer := time.NewTimer(delay)
 	defer timer.Stop()
 	for {
+		if len(w.acks) > 0 { // with the items of those that wait for their turn, for writing takes its time; the channel is open
+			select {
+			case o := <-outcomes:
+				w.take(o)
+			default:
+				w.flush()
+			}
+			continue
+		}
 		select {
 		case <-timer.C:
-			flush()
+			w.flush()
 			timer.Reset(delay)
 		case o, more := <-outcomes:
 			if !more {
-				flush()
-				return t
+				w.flush()
+				return w.found
 			}
-			if o.item != nil {
-				items = append(items, *o.item)
-			}
-			if len(items) >= batch {
-				flush()
-			}
-			if inARow++; !r.add(t, o) {
-				inARow = 0
-			}
-			switch {
-			case o.result == stopped, errors.Is(o.err, objectstore.ErrNoBucket):
-				halt(o.err)
-			case inARow == hopeless:
-				halt(diag.Wrap(o.err, fmt.Sprintf("copy %s, where %d files in a row failed", r.Source, inARow), ""))
-			}
+			w.take(o)
 		}
+	}
+}
+
+func (w *recorder) take(o outcome) {
+	if o.item != nil {
+		w.items = append(w.items, *o.item)
+	}
+	if o.ack != nil {
+		w.acks = append(w.acks, o.ack)
+	}
+	if len(w.items) >= batch {
+		w.flush()
+	}
+	if o.result == intended {
+		return
+	}
+	if w.inARow++; !w.add(w.found, o) {
+		w.inARow = 0
+	}
+	switch {
+	case o.result == stopped, errors.Is(o.err, objectstore.ErrNoBucket):
+		w.halt(o.err)
+	case w.inARow == hopeless:
+		w.halt(diag.Wrap(o.err, fmt.Sprintf("bring %s up to %s, where %d files in a row failed", w.Bucket.Name, w.Source, w.inARow), ""))
+	}
+}
+
+func (w *recorder) flush() {
+	err := w.book.Put(w.items)
+	if err != nil {
+		w.halt(err)
+	}
+	for _, ack := range w.acks {
+		ack <- err
+	}
+	w.items, w.acks = w.items[:0], w.acks[:0]
+}
+
+func (w *recorder) halt(err error) {
+	if w.found.broken == nil {
+		w.found.broken = err
+		w.stop(err)
 	}
 }
 
@@ -118,20 +159,27 @@ func (r *run) add(t *tallies, o outcome) (isFailure bool) {
 		t.conflicts.add(o.entry.Key, o.err)
 	case unread:
 		t.unread.add(o.entry.Key, o.err)
-	case failed:
+	case withdrawn:
+		r.withdrawn++
+		r.progress(t.done)
+	case failed, undeleted:
 		if errors.Is(o.err, context.Canceled) || errors.Is(o.err, context.DeadlineExceeded) {
 			return false // it was ended with the run
 		}
-		t.failed.add(o.entry.Key, o.err)
+		if o.result == undeleted {
+			t.undeleted.add(fmt.Sprintf("%q", o.entry.Key), o.err)
+		} else {
+			t.failed.add(o.entry.Key, o.err)
+		}
 		return true
-	case deleted, moved, stopped:
+	case deleted, moved, stopped, kept, intended:
 	}
 	return false
 }
 
 func (r *run) progress(done tally) {
 	r.env.Progress(resources.Progress{
-		Files: done.Files, TotalFiles: max(r.total.Files, done.Files),
+		Files: done.Files + r.withdrawn, TotalFiles: max(r.total.Files, done.Files) + max(r.toDelete, r.withdrawn),
 		Bytes: done.Bytes, TotalBytes: max(r.total.Bytes, done.Bytes),
 	})
 }

@@ -22,6 +22,12 @@ type state struct {
 	special   problems // pipes and their like
 	unread    problems // what could not be read, or must not be
 
+	withdraw  withdrawal
+	planned   bool                // the plan shows objects to delete
+	withdrawn int64               // objects that this run has deleted
+	devices   map[uint64]struct{} // of the directory's file systems
+	newest    time.Time           // when the last of its files was changed
+
 	list       string // why a full listing is due; "" when none is
 	completeTo time.Time
 	cutoff     time.Time
@@ -29,6 +35,11 @@ type state struct {
 
 // todo is what a run has to look at or send.
 func (s *state) todo() tally { return s.owed.plus(s.compare).plus(s.conflicts) }
+
+// withdraws reports whether objects are to be deleted now, and nothing speaks against it.
+func (s *state) withdraws() bool {
+	return len(s.withdraw.due) > 0 && s.withdraw.refused == nil && s.unread.n == 0
+}
 
 // sawFiles reports whether there is anything at all below the source.
 func (s *state) sawFiles() bool {

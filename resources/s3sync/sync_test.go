@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/converge-agent/converge/diag"
+	"github.com/converge-agent/converge/host"
 	"github.com/converge-agent/converge/objectstore"
 	"github.com/converge-agent/converge/resources"
 	"github.com/converge-agent/converge/secret"
@@ -128,7 +130,7 @@ func (b *bench) make() (resources.Resource, error) {
 func (b *bench) env() resources.Env {
 	return resources.Env{
 		ReadEnv: resources.ReadEnv{
-			Clock: b.clock, Records: b.records, StateDir: b.state,
+			Clock: b.clock, Records: b.records, StateDir: b.state, Files: host.System(),
 			Upstreams: map[resources.Address]resources.Upstream{{Kind: "systemd_service", Name: "mastodon"}: {Pending: b.pending}},
 		},
 		Progress: func(resources.Progress) {},
@@ -160,6 +162,9 @@ func (b *bench) runWith(ctx context.Context) error {
 		if c.Action != resources.None {
 			return fmt.Errorf("after the apply something is left: %s %s %q", c.Action, c.Summary, c.Notes)
 		}
+	}
+	if c.Action == resources.Blocked {
+		return diag.New("", c.Summary, c.Notes[len(c.Notes)-1])
 	}
 	for name, v := range c.Remember {
 		raw, err := json.Marshal(v)
@@ -801,6 +806,32 @@ func TestCutoffWaitsForUpstreams(t *testing.T) {
 	b.must(r.Apply(t.Context(), b.env(), c))
 	if c := b.diff(r); c.Action != resources.None || len(c.Notes) != 1 {
 		t.Errorf("the proof: got %s %q %q", c.Action, c.Summary, c.Notes)
+	}
+}
+
+// Of two syncs of the same files the later one, which waits, does not tell again what the first owes; but it does it.
+func TestLastCopyDoesNotRepeatTheEstimate(t *testing.T) {
+	b := newBench(t)
+	b.fill(media)
+	bulk, err := b.make()
+	b.must(err)
+	delta, err := b.make()
+	b.must(err)
+	delta.(*resource).seen = bulk.(*resource).seen // as of one kind
+	requests := func(c resources.Change) int64 { return c.Effects[0].Requests }
+	b.pending = true
+	if c := b.diff(delta); !strings.Contains(c.Summary, "10 files") {
+		t.Errorf("alone: %q", c.Summary)
+	}
+	b.pending = false
+	first := b.diff(bulk)
+	b.pending = true
+	if c := b.diff(delta); c.Action != resources.Run || c.Summary != "what is written until then" || requests(c) != 0 || requests(first) == 0 {
+		t.Errorf("after the other: %s %q with %d requests", c.Action, c.Summary, requests(c))
+	}
+	b.pending = false
+	if c := b.diff(delta); !strings.Contains(c.Summary, "10 files") { // as when the first could not do it
+		t.Errorf("at its place: %q", c.Summary)
 	}
 }
 

@@ -27,6 +27,13 @@ func files(n int64) string {
 	return count(n) + " files"
 }
 
+func objects(n int64) string {
+	if n == 1 {
+		return "1 object"
+	}
+	return count(n) + " objects"
+}
+
 // count writes a number with commas: "2,913,406".
 func count(n int64) string {
 	digits := strconv.FormatInt(n, 10)
