@@ -39,14 +39,32 @@ func (c *certificate) open(ctx context.Context, env resources.Env) (door, error)
 	}
 	uid, gid := env.Users.Self()
 	web := acme.InWebroot{Files: env.Files, Dir: c.Webroot, UID: uid, GID: gid}
-	missing, err := c.unanswered(ctx, web)
+	answered, err := c.answered(ctx, web)
 	if err != nil {
 		return door{}, err
 	}
-	if len(missing) == 0 {
+	if answered {
 		return door{web, func(context.Context) error { return nil }}, nil
 	}
 	return c.openSnippet(ctx, env, web)
+}
+
+// answered reports whether every name is answered for from the webroot already, and for as long as answerFor: nginx may just
+// have been told to read a configuration without the server that answered, a leftover of a killed run.
+func (c *certificate) answered(ctx context.Context, web acme.InWebroot) (bool, error) {
+	tick := time.NewTicker(answerPoll)
+	defer tick.Stop()
+	for began := time.Now(); ; {
+		missing, err := c.unanswered(ctx, web)
+		if err != nil || len(missing) > 0 || time.Since(began) >= answerFor {
+			return err == nil && len(missing) == 0, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return false, diag.Wrap(ctx.Err(), "see whether nginx answers the challenge", "")
+		}
+	}
 }
 
 // openSnippet adds a server for the names to nginx, and waits until it answers.
