@@ -11,9 +11,9 @@ import (
 // Build is what an installed nginx can do, as `nginx -V` tells it.
 type Build struct {
 	Version Version
-	// Slice and HTTP2 say that the modules ngx_http_slice_module and ngx_http_v2_module are compiled in. Debian's packages
-	// have both, nginx-light too.
-	Slice, HTTP2 bool
+	// Slice, AuthRequest and HTTP2 say that the modules ngx_http_slice_module, ngx_http_auth_request_module and
+	// ngx_http_v2_module are compiled in. Debian's packages have them all, nginx-light too.
+	Slice, AuthRequest, HTTP2 bool
 }
 
 // Version is a version of nginx: 1.22.1.
@@ -53,8 +53,9 @@ func ParseBuild(output string) (Build, error) {
 		*part = n
 	}
 	return Build{
-		Version: v,
-		Slice:   strings.Contains(output, "--with-http_slice_module"),
-		HTTP2:   strings.Contains(output, "--with-http_v2_module"),
+		Version:     v,
+		Slice:       strings.Contains(output, "--with-http_slice_module"),
+		AuthRequest: strings.Contains(output, "--with-http_auth_request_module"),
+		HTTP2:       strings.Contains(output, "--with-http_v2_module"),
 	}, nil
 }

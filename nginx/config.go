@@ -17,7 +17,12 @@ type Config struct {
 	Names map[string][]string
 	// includes are the paths and patterns of the include directives, absolute.
 	includes []string
+	// behind are the paths of Files, links at their end followed.
+	behind []string
 }
+
+// Reads reports whether a file, which is no link, is part of the configuration, under whatever path.
+func (c Config) Reads(name string) bool { return slices.Contains(c.behind, name) }
 
 // Includes reports whether a file that is put at name becomes part of the configuration.
 func (c Config) Includes(name string) bool {
@@ -49,12 +54,13 @@ func (r *reader) file(name string) error {
 	if len(r.Files) >= maxFiles {
 		return fmt.Errorf("the configuration in %s includes more than %d files, or itself", r.base, maxFiles)
 	}
-	f := r.lookup(name)
-	if f == nil || f.Type != host.Regular {
-		return nil
+	found, err := Follow(r.view, name)
+	if err != nil || found.File == nil || found.File.Type != host.Regular {
+		return nil //nolint:nilerr // what cannot be read is passed over
 	}
 	r.Files = append(r.Files, name)
-	for _, words := range directives(f.Content) {
+	r.behind = append(r.behind, found.Path)
+	for _, words := range directives(found.File.Content) {
 		switch words[0] {
 		case "include":
 			if len(words) != 2 {
@@ -70,22 +76,6 @@ func (r *reader) file(name string) error {
 				}
 			}
 		}
-	}
-	return nil
-}
-
-// lookup follows links at the end of name, as opening it would.
-func (r *reader) lookup(name string) *host.File {
-	for range 8 {
-		f, err := r.view.Lookup(name)
-		if err != nil || f == nil || f.Type != host.Symlink {
-			return f
-		}
-		target := f.Target
-		if !path.IsAbs(target) {
-			target = path.Join(path.Dir(name), target)
-		}
-		name = path.Clean(target)
 	}
 	return nil
 }
@@ -118,7 +108,7 @@ func directives(text []byte) [][]string {
 	var words []string
 	for _, tok := range tokens(string(text)) {
 		switch {
-		case !tok.quoted && (tok.text == ";" || tok.text == "{" || tok.text == "}"):
+		case tok.is(";"), tok.is("{"), tok.is("}"):
 			if len(words) > 0 {
 				all = append(all, words)
 			}
@@ -131,29 +121,38 @@ func directives(text []byte) [][]string {
 }
 
 type token struct {
-	text   string
-	quoted bool
+	text       string // without quotes
+	quoted     bool
+	start, end int // where it stands in the text, with its quotes
 }
+
+// is reports whether the token is that sign: ; { or }.
+func (t token) is(sign string) bool { return !t.quoted && t.text == sign }
 
 // tokens splits as ngx_conf_read_token does: at blanks and ;{}, quotes only at the beginning of a word, comments to the end
 // of the line.
-func tokens(s string) []token {
+func tokens(text string) []token {
 	var out []token
-	for s != "" {
+	for s := text; s != ""; {
+		word := token{start: len(text) - len(s)}
 		switch c := s[0]; {
 		case strings.IndexByte(" \t\r\n", c) >= 0:
 			s = s[1:]
+			continue
 		case c == '#':
 			_, s, _ = strings.Cut(s, "\n")
+			continue
 		case strings.IndexByte(";{}", c) >= 0:
-			out, s = append(out, token{text: s[:1]}), s[1:]
+			word.text, s = s[:1], s[1:]
 		case c == '"' || c == '\'':
-			word, rest := quotedWord(s[1:], c)
-			out, s = append(out, token{word, true}), rest
+			word.quoted = true
+			word.text, s = quotedWord(s[1:], c)
 		default:
 			n := bareLength(s)
-			out, s = append(out, token{text: s[:n]}), s[n:]
+			word.text, s = s[:n], s[n:]
 		}
+		word.end = len(text) - len(s)
+		out = append(out, word)
 	}
 	return out
 }

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -105,7 +106,14 @@ type answer struct {
 // do sends the path as it stands, which net/http's client would not.
 func (p *proxy) do(t *testing.T, method, path string, header ...string) answer {
 	t.Helper()
-	conn, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", p.tls), &tls.Config{RootCAs: p.roots, ServerName: frontName})
+	return p.doFrom(t, "127.0.0.1", method, path, header...)
+}
+
+// doFrom is do from another address of this host.
+func (p *proxy) doFrom(t *testing.T, from, method, path string, header ...string) answer {
+	t.Helper()
+	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	conn, err := tls.DialWithDialer(dialer, "tcp", fmt.Sprintf("127.0.0.1:%d", p.tls), &tls.Config{RootCAs: p.roots, ServerName: frontName})
 	if err != nil {
 		t.Fatalf("%s %s: %v\n%s", method, path, err, p.server.Log(t))
 	}

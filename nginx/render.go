@@ -76,15 +76,10 @@ func (v view) listenLines(list []Listen) []string {
 
 // HTTPS is the URL of the site by HTTPS, "" where it is plain.
 func (v view) HTTPS() string {
-	_, tls := v.split()
-	if len(tls) == 0 {
+	if _, tls := v.split(); len(tls) == 0 {
 		return ""
 	}
-	u := "https://" + v.ServerName
-	if tls[0].Port != 443 {
-		u += ":" + strconv.Itoa(tls[0].Port)
-	}
-	return u
+	return "https://" + v.Host()
 }
 
 // Body is the content, each line indented as the block that it stands in.
@@ -116,8 +111,29 @@ func (v view) ZoneSize() string {
 	return strconv.FormatInt(max(10, v.Proxy.CacheSize/perMegabyte), 10) + "m"
 }
 
-// FallbackStatuses are what a request ends with that the local fallback cannot answer either, by what the bucket said.
-func (v view) FallbackStatuses() []int { return []int{403, 404, 503} }
+// Slices reports whether objects are fetched and cached in slices. Without the module that asks about the first slice before
+// a later one is served, what was deleted could not be kept from being served in part.
+func (v view) Slices() bool { return v.Build.Slice && v.Build.AuthRequest }
+
+// BustVariable is the variable of nginx that holds the value of BustHeader.
+func (v view) BustVariable() string {
+	return "$http_" + strings.ReplaceAll(strings.ToLower(BustHeader), "-", "_")
+}
+
+// BustValue is the value that it must have.
+func (v view) BustValue() string { return BustValue }
+
+// Refusals are the statuses of the locations that a request ends in when the store refuses it: with a local fallback, after
+// a look there.
+func (v view) Refusals() []int {
+	switch {
+	case v.Proxy.LocalFallback != "":
+		return []int{403, 404, 503}
+	case v.Slices():
+		return []int{404, 503}
+	}
+	return nil
+}
 
 // CacheLimits are the parameters that bound the cache.
 func (v view) CacheLimits() string {

@@ -8,12 +8,20 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 )
 
 // CABundle is Debian's list of trusted authorities (package ca-certificates).
 const CABundle = "/etc/ssl/certs/ca-certificates.crt"
+
+// BustHeader and BustValue make a request for an object an order to fetch it anew, since it may have been deleted. They are
+// no secret: the address that the request comes from decides whether it counts.
+const (
+	BustHeader = "X-Converge-Cache-Bust"
+	BustValue  = "true"
+)
 
 // Site is one virtual host. Exactly one of Content, Redirect and Proxy is set.
 type Site struct {
@@ -58,6 +66,9 @@ type MediaProxy struct {
 	// FallbackUntil is a path: once something stands there, LocalFallback is not asked any more; "" for always. nginx looks
 	// at each request, so no reload is needed.
 	FallbackUntil string
+	// BustFrom are the addresses, besides those of the host itself, whose requests with the header BustHeader are orders to
+	// fetch an object anew.
+	BustFrom []netip.Prefix
 
 	CachePath string
 	CacheSize int64 // bytes
@@ -110,6 +121,15 @@ func (s *Site) split() (plain, tls []Listen) {
 		}
 	}
 	return plain, tls
+}
+
+// Host is the site's name in URLs with https: its port is added where it is not 443. Of a site without a certificate it is
+// the name alone, for TLS then ends before it.
+func (s *Site) Host() string {
+	if _, tls := s.split(); len(tls) > 0 && tls[0].Port != 443 {
+		return s.ServerName + ":" + strconv.Itoa(tls[0].Port)
+	}
+	return s.ServerName
 }
 
 func (s *Site) checkBody() error {

@@ -3,6 +3,7 @@ package nginx_test
 import (
 	"errors"
 	"flag"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,9 +18,9 @@ import (
 var update = flag.Bool("update", false, "write the golden files anew")
 
 var (
-	debian12 = nginx.Build{Version: nginx.Version{Major: 1, Minor: 22, Patch: 1}, Slice: true, HTTP2: true}
-	debian13 = nginx.Build{Version: nginx.Version{Major: 1, Minor: 26, Patch: 3}, Slice: true, HTTP2: true}
-	ubuntu22 = nginx.Build{Version: nginx.Version{Major: 1, Minor: 18}, Slice: true, HTTP2: true}
+	debian12 = nginx.Build{Version: nginx.Version{Major: 1, Minor: 22, Patch: 1}, Slice: true, AuthRequest: true, HTTP2: true}
+	debian13 = nginx.Build{Version: nginx.Version{Major: 1, Minor: 26, Patch: 3}, Slice: true, AuthRequest: true, HTTP2: true}
+	ubuntu22 = nginx.Build{Version: nginx.Version{Major: 1, Minor: 18}, Slice: true, AuthRequest: true, HTTP2: true}
 	minimal  = nginx.Build{Version: nginx.Version{Major: 1, Minor: 26, Patch: 3}}
 )
 
@@ -59,6 +60,7 @@ func TestRender(t *testing.T) {
 		}),
 		"media-b2-own-ca": with(sample(debian12), func(s *nginx.Site) {
 			s.Proxy.ForbiddenIsOutage, s.Proxy.CAFile, s.Proxy.LocalFallback = true, "/etc/ssl/own ca.pem", ""
+			s.Proxy.BustFrom = []netip.Prefix{netip.MustParsePrefix("172.18.0.0/16"), netip.MustParsePrefix("2001:db8::7/128")}
 		}),
 		"media-by-hosts-plain-http": with(sample(debian12), func(s *nginx.Site) {
 			s.Certificate, s.Key = "", ""
@@ -101,16 +103,20 @@ func TestNginxTakesEverySite(t *testing.T) {
 	ca := nginxtest.NewCA(t, dir)
 	base := sample(installed(t, server))
 	for name, change := range map[string]func(*nginx.Site){
-		"media":         func(*nginx.Site) {},
-		"no modules":    func(s *nginx.Site) { s.Build.Slice, s.Build.HTTP2 = false, false },
-		"no fallback":   func(s *nginx.Site) { s.Proxy.LocalFallback = "" },
-		"no resolver":   func(s *nginx.Site) { s.Proxy.Resolvers = nil },
-		"odd path":      func(s *nginx.Site) { s.Proxy.LocalFallback = `/srv/a "b\c; d{e` },
-		"odd end":       func(s *nginx.Site) { s.Proxy.FallbackUntil = `/srv/a "b\c; d{e` },
-		"redirect":      func(s *nginx.Site) { s.Proxy, s.Redirect = nil, "https://a.example/b" },
-		"content":       func(s *nginx.Site) { s.Proxy, s.Content = nil, "return 204;" },
-		"longest name":  func(s *nginx.Site) { s.ServerName = strings.Repeat("a", 34) + ".example.com" },
-		"own authority": func(s *nginx.Site) { s.Proxy.CAFile = ca.File },
+		"media":        func(*nginx.Site) {},
+		"no modules":   func(s *nginx.Site) { s.Build.Slice, s.Build.HTTP2 = false, false },
+		"no fallback":  func(s *nginx.Site) { s.Proxy.LocalFallback = "" },
+		"no resolver":  func(s *nginx.Site) { s.Proxy.Resolvers = nil },
+		"odd path":     func(s *nginx.Site) { s.Proxy.LocalFallback = `/srv/a "b\c; d{e` },
+		"odd end":      func(s *nginx.Site) { s.Proxy.FallbackUntil = `/srv/a "b\c; d{e` },
+		"redirect":     func(s *nginx.Site) { s.Proxy, s.Redirect = nil, "https://a.example/b" },
+		"content":      func(s *nginx.Site) { s.Proxy, s.Content = nil, "return 204;" },
+		"longest name": func(s *nginx.Site) { s.ServerName = strings.Repeat("a", 34) + ".example.com" },
+		"bust from": func(s *nginx.Site) {
+			s.Proxy.BustFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("2001:db8::/64")}
+		},
+		"no auth_request": func(s *nginx.Site) { s.Build.AuthRequest = false },
+		"own authority":   func(s *nginx.Site) { s.Proxy.CAFile = ca.File },
 	} {
 		t.Run(name, func(t *testing.T) {
 			site := with(base, change)
@@ -203,13 +209,26 @@ func TestParseListen(t *testing.T) {
 	}
 }
 
+func TestParsePrefix(t *testing.T) {
+	for in, want := range map[string]string{
+		"192.0.2.7": "192.0.2.7/32", "172.18.0.9/16": "172.18.0.0/16", "2001:db8::1": "2001:db8::1/128", "::ffff:192.0.2.7": "192.0.2.7/32",
+		"2001:db8::7/64": "2001:db8::/64",
+		"":               "", "0.0.0.0/0": "", "::/0": "", "app.example": "", "fe80::1%eth0": "", "192.0.2.7;": "", "192.0.2.0/33": "", "unix:": "",
+	} {
+		got, err := nginx.ParsePrefix(in)
+		if (err != nil) != (want == "") || err == nil && got.String() != want {
+			t.Errorf("ParsePrefix(%q) = %s, %v; want %s", in, got, err, want)
+		}
+	}
+}
+
 func TestParseBuild(t *testing.T) {
 	for _, c := range []struct {
 		name, output string
 		want         nginx.Build
 	}{
-		{"Debian 12", "nginx version: nginx/1.22.1\nbuilt with OpenSSL\nconfigure arguments: --with-http_v2_module --with-http_slice_module\n", debian12},
-		{"Ubuntu", "nginx version: nginx/1.18.0 (Ubuntu)\nconfigure arguments: --with-http_v2_module --with-http_slice_module\n", ubuntu22},
+		{"Debian 12", "nginx version: nginx/1.22.1\nbuilt with OpenSSL\nconfigure arguments: --with-http_v2_module --with-http_slice_module --with-http_auth_request_module\n", debian12},
+		{"Ubuntu", "nginx version: nginx/1.18.0 (Ubuntu)\nconfigure arguments: --with-http_v2_module --with-http_slice_module --with-http_auth_request_module\n", ubuntu22},
 		{"without modules", "nginx version: nginx/1.26.3\nconfigure arguments:\n", minimal},
 		{"openresty", "nginx version: openresty/1.21.4.1\n", nginx.Build{Version: nginx.Version{Major: 1, Minor: 21, Patch: 4}}},
 	} {

@@ -68,6 +68,21 @@ func ParseListen(s string) (Listen, error) {
 	return l, nil
 }
 
+// ParsePrefix reads an address, or a network in CIDR notation: "192.0.2.7", "172.18.0.0/16", "2001:db8::/64".
+func ParsePrefix(s string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+		return netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	switch {
+	case err != nil:
+		return netip.Prefix{}, fmt.Errorf("%q is neither an address nor a network; write one such as \"192.0.2.7\" or \"172.18.0.0/16\"", s)
+	case p.Bits() == 0:
+		return netip.Prefix{}, fmt.Errorf("%q is everybody; name the addresses that are meant", s)
+	}
+	return p.Masked(), nil
+}
+
 // size gives a number of bytes in the largest unit of nginx that holds it exactly (nginx.org, "Configuration file
 // measurement units": k, m, g are powers of 1024).
 func size(n int64) string {

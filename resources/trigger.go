@@ -59,3 +59,20 @@ func bootedAt(c host.Clock) time.Time {
 	}
 	return latest
 }
+
+// LastRead is a unit as of when it last read its configuration: at its start or its last reload by systemd.
+func LastRead(u host.Unit) host.Unit {
+	if u.ReloadedBoot > u.StartedBoot {
+		u.StartedAt, u.StartedBoot = u.ReloadedAt, u.ReloadedBoot
+	}
+	return u
+}
+
+// NowLoaded is the record of a unit that has read what is watched as it stands.
+func NowLoaded(u host.Unit, watched map[string]Watched) Loaded {
+	now := Loaded{Invocation: u.InvocationID, Digests: map[string]string{}}
+	for name, w := range watched {
+		now.Digests[name] = w.Digest
+	}
+	return now
+}

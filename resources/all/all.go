@@ -12,6 +12,7 @@ import (
 	"github.com/converge-agent/converge/resources/file"
 	"github.com/converge-agent/converge/resources/httpcheck"
 	"github.com/converge-agent/converge/resources/mastodoninstance"
+	"github.com/converge-agent/converge/resources/nginxlocation"
 	"github.com/converge-agent/converge/resources/nginxsite"
 	"github.com/converge-agent/converge/resources/s3bucket"
 	"github.com/converge-agent/converge/resources/s3sync"
@@ -38,6 +39,7 @@ func Kinds(d Deps) []*resources.Kind {
 		s3sync.Kind(d.Stores),
 		acmecertificate.Kind(d.Issuer),
 		nginxsite.Kind(),
+		nginxlocation.Kind(),
 		envfile.Kind(),
 		systemdservice.Kind(),
 		file.Kind(),

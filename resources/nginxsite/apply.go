@@ -2,10 +2,8 @@ package nginxsite
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path"
-	"slices"
 
 	"github.com/converge-agent/converge/diag"
 	"github.com/converge-agent/converge/host"
@@ -29,37 +27,19 @@ func (s *site) Apply(ctx context.Context, env resources.Env, c resources.Change)
 	if err := s.makeCacheParent(ctx, env); err != nil {
 		return err
 	}
-	before, err := s.keepUndo(ctx, env, c.Edits)
-	if err != nil {
-		return err
+	rollout := nginx.Rollout{
+		Files: env.Files, Commands: env.Commands, Users: env.Users, What: "the site " + s.ServerName, Main: s.main(),
+		Undo: s.undoPath(env.StateDir), Optional: s.Ensure == resources.Absent,
 	}
-	if err := s.goLive(ctx, env, c.Edits); err != nil {
-		return s.putBack(ctx, env, before, err)
-	}
-	if err := s.dropUndo(ctx, env); err != nil {
+	if err := rollout.Make(ctx, c.Edits); err != nil {
 		return err
 	}
 	return s.reload(ctx, env)
 }
 
-// goLive writes the files and has nginx judge the whole.
-func (s *site) goLive(ctx context.Context, env resources.Env, edits []host.Edit) error {
-	for _, e := range edits {
-		if err := env.Files.Commit(ctx, e); err != nil {
-			return err
-		}
-	}
-	return s.check(ctx, env)
-}
-
-// check has nginx judge the configuration. A site that was taken away where there is no nginx leaves nothing to judge.
-func (s *site) check(ctx context.Context, env resources.Env) error {
-	if s.Ensure == resources.Absent {
-		if build, err := nginx.Installed(ctx, env.Commands); err != nil || build == nil {
-			return err
-		}
-	}
-	return nginx.Check(ctx, env.Commands, s.main())
+// undoPath is what lies in the state directory between the writing of the site and the verdict of nginx.
+func (s *site) undoPath(stateDir string) string {
+	return path.Join(stateDir, "nginx_site", s.ServerName+".undo")
 }
 
 // seeing makes the change anew, now that nginx is there.
@@ -116,29 +96,6 @@ func (s *site) makeCacheParent(ctx context.Context, env resources.Env) error {
 	return nil
 }
 
-// putBack makes the site what it was before, the last file first, after cause.
-func (s *site) putBack(ctx context.Context, env resources.Env, before *undo, cause error) error {
-	if before == nil {
-		return cause
-	}
-	ctx = context.WithoutCancel(ctx) // half a change is worse than a late end
-	var failed []error
-	for _, w := range slices.Backward(before.Files) {
-		now, err := env.Files.Lookup(w.Path)
-		if err == nil && !now.Same(w.File) {
-			err = env.Files.Commit(ctx, host.Edit{Path: w.Path, Before: now, After: w.File})
-		}
-		if err != nil {
-			failed = append(failed, err)
-		}
-	}
-	if len(failed) == 0 {
-		return errors.Join(cause, s.dropUndo(ctx, env))
-	}
-	return diag.Wrap(errors.Join(append([]error{cause}, failed...)...), "put the site back as it was",
-		"Run nginx -t and mend the site by hand before nginx is restarted: what is on disk now may keep it from starting.")
-}
-
 // reload lets a running nginx read its configuration. What it reads is looked at before: a later change is owed anew.
 func (s *site) reload(ctx context.Context, env resources.Env) error {
 	u, err := env.Units.Unit(ctx, s.unit)
@@ -152,7 +109,7 @@ func (s *site) reload(ctx context.Context, env resources.Env) error {
 	if err := env.Units.Reload(ctx, s.unit); err != nil {
 		return err
 	}
-	loaded := nowLoaded(u, watched)
+	loaded := resources.NowLoaded(u, watched)
 	s.loaded = &loaded
 	return nil
 }

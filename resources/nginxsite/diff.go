@@ -31,7 +31,7 @@ func (s *site) Diff(found resources.State) resources.Change {
 		}
 	}
 	c := resources.Change{Edits: s.edits(st, text), Notes: s.notes(st)}
-	if len(c.Edits) == 0 && len(st.owed) == 0 && !s.reloadFor(st) && st.undo == nil {
+	if len(c.Edits) == 0 && len(st.owed) == 0 && !s.reloadFor(st) && !st.unjudged {
 		c.Summary = s.summary("site")
 		c.Digest = digest(text)
 		if st.unit.Up() {
@@ -95,7 +95,7 @@ func (s *site) reloadFor(st *state) bool { return st.renewing && st.unit.Up() }
 
 func (s *site) reason(st *state) string {
 	switch {
-	case st.undo != nil:
+	case st.unjudged:
 		return "a run ended before nginx had judged it"
 	case s.Certificate != nil && (st.renewing || len(st.owed) == 1 && st.owed[0] == s.Certificate.Chain):
 		return "the certificate is a new one"
@@ -158,7 +158,7 @@ func (s *site) absent(st *state) resources.Change {
 			c.Edits = append(c.Edits, e)
 		}
 	}
-	if len(c.Edits) == 0 && len(st.owed) == 0 && st.undo == nil {
+	if len(c.Edits) == 0 && len(st.owed) == 0 && !st.unjudged {
 		if st.unit.Up() {
 			c.Remember = map[string]any{record: st.loaded}
 		}

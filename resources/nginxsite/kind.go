@@ -5,6 +5,7 @@ package nginxsite
 import (
 	"errors"
 	"path"
+	"slices"
 	"time"
 
 	"github.com/converge-agent/converge/acme"
@@ -24,6 +25,12 @@ func Kind() *resources.Kind {
 		Exports: []resources.Attr{
 			{Name: "path", Type: cty.String, Doc: "The site's file below sites-available."},
 			{Name: "server_name", Type: cty.String, Doc: "The name that it answers to."},
+			{Name: "mastodon_env", Type: cty.Map(cty.String), Doc: "Of a media_proxy, what belongs into Mastodon's .env.production: " +
+				"S3_ALIAS_HOST, and CACHE_BUSTER_ENABLED, _HTTP_METHOD, _SECRET_HEADER and _SECRET, with which Mastodon has the " +
+				"proxy forget what it deletes. That secret is none: see cache_bust_from. Mastodon sends these orders from 4.3 on " +
+				"for media that are deleted one by one or with their posts, and for those of suspended accounts; what it deletes " +
+				"in bulk (old remote media, tootctl media remove) the proxy may serve for 48 hours more. Where the site's name leads to " +
+				"a private address, Mastodon sends nothing unless ALLOWED_PRIVATE_ADDRESSES has it. Of other sites it is empty."},
 		},
 		New: newResource,
 	}
@@ -70,6 +77,12 @@ func proxyAttrs() []resources.Attr {
 			Doc: "How large the cache may grow; from nginx 1.19.1 on, 1 GiB of its file system stays free besides."},
 		{Name: "inactive", Type: cty.String, Format: resources.Duration, Default: cty.StringVal("7d"),
 			Doc: "After how long without a request an object leaves the cache."},
+		{Name: "cache_bust_from", Type: cty.List(cty.String), Default: cty.ListValEmpty(cty.String),
+			Doc: "Addresses, and networks such as \"172.18.0.0/16\", whose requests with the header " + nginx.BustHeader + ": " +
+				nginx.BustValue + " make the proxy fetch the object anew, and so forget it if it was deleted. The header of anybody " +
+				"else does nothing, so that it needs no secret. This host itself needs not be named: its requests to its own " +
+				"public address count. Name what the app comes from when it runs in a container or on another host, or when this " +
+				"host reaches its public name by NAT or has several addresses. Name no proxy that passes visitors on."},
 	}
 }
 
@@ -105,6 +118,7 @@ type mediaProxy struct {
 	CachePath     string          `attr:"cache_path"`
 	CacheSize     resources.Bytes `attr:"cache_size"`
 	Inactive      time.Duration   `attr:"inactive"`
+	BustFrom      []string        `attr:"cache_bust_from"`
 }
 
 // site is one site that is to be so.
@@ -130,8 +144,23 @@ func newResource(addr resources.Address, v cty.Value) (resources.Resource, cty.V
 		return nil, cty.NilVal, err
 	}
 	return s, cty.ObjectVal(map[string]cty.Value{
-		"path": cty.StringVal(s.path()), "server_name": cty.StringVal(s.ServerName),
+		"path": cty.StringVal(s.path()), "server_name": cty.StringVal(s.ServerName), "mastodon_env": s.mastodonEnv(),
 	}), nil
+}
+
+// mastodonEnv is the same for all versions of Mastodon. It sends the header only if both its name and the secret are set
+// (mastodon/mastodon at 6b06d9d8, app/lib/cache_buster.rb), and the order only if _ENABLED is exactly "true".
+func (s *site) mastodonEnv() cty.Value {
+	if s.Proxy == nil {
+		return cty.MapValEmpty(cty.String)
+	}
+	return cty.MapVal(map[string]cty.Value{
+		"S3_ALIAS_HOST":              cty.StringVal(s.wanted.Host()),
+		"CACHE_BUSTER_ENABLED":       cty.StringVal("true"),
+		"CACHE_BUSTER_HTTP_METHOD":   cty.StringVal("GET"),
+		"CACHE_BUSTER_SECRET_HEADER": cty.StringVal(nginx.BustHeader),
+		"CACHE_BUSTER_SECRET":        cty.StringVal(nginx.BustValue),
+	})
 }
 
 // layOut fills in all of the site that the configuration decides, and checks it.
@@ -149,17 +178,35 @@ func (s *site) layOut() error {
 	if s.Certificate != nil {
 		w.Certificate, w.Key = s.Certificate.Chain, s.Certificate.Key
 	}
-	if p := s.Proxy; p != nil {
-		if p.CachePath == "" {
-			p.CachePath = path.Join("/var/cache/nginx", s.ServerName)
+	if s.Proxy != nil {
+		proxy, err := s.Proxy.layOut(s.ServerName)
+		if err != nil {
+			return err
 		}
-		w.Proxy = &nginx.MediaProxy{
-			Backend: p.Bucket.URL, CAFile: p.Bucket.Store.CAFile, ForbiddenIsOutage: p.Bucket.Provider == "backblaze-b2",
-			LocalFallback: p.LocalFallback, FallbackUntil: p.FallbackUntil, CachePath: p.CachePath, CacheSize: int64(p.CacheSize), Inactive: p.Inactive,
-		}
+		w.Proxy = proxy
 	}
 	s.wanted = w
 	return attrError(w.Validate())
+}
+
+func (p *mediaProxy) layOut(serverName string) (*nginx.MediaProxy, error) {
+	if p.CachePath == "" {
+		p.CachePath = path.Join("/var/cache/nginx", serverName)
+	}
+	out := &nginx.MediaProxy{
+		Backend: p.Bucket.URL, CAFile: p.Bucket.Store.CAFile, ForbiddenIsOutage: p.Bucket.Provider == "backblaze-b2",
+		LocalFallback: p.LocalFallback, FallbackUntil: p.FallbackUntil, CachePath: p.CachePath, CacheSize: int64(p.CacheSize), Inactive: p.Inactive,
+	}
+	for _, text := range p.BustFrom {
+		from, err := nginx.ParsePrefix(text)
+		if err != nil {
+			return nil, &resources.AttrError{Path: []string{"media_proxy", "cache_bust_from"}, Err: err}
+		}
+		if !slices.Contains(out.BustFrom, from) { // nginx warns of one written twice
+			out.BustFrom = append(out.BustFrom, from)
+		}
+	}
+	return out, nil
 }
 
 // attributes are where the fields of a nginx.Site are written.

@@ -2,14 +2,10 @@ package nginxsite
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net/url"
 	"path"
-	"time"
 
 	"github.com/converge-agent/converge/diag"
 	"github.com/converge-agent/converge/host"
@@ -25,7 +21,7 @@ type state struct {
 	address   string // of the bucket's host, where /etc/hosts has it
 
 	file, link *host.File
-	undo       *undo // a run was killed before nginx had judged what it wrote
+	unjudged   bool // a run was killed before nginx had judged what it wrote
 	uid, gid   int
 
 	included bool     // a file in sites-enabled is part of the configuration
@@ -82,7 +78,7 @@ func (s *site) readFiles(_ context.Context, env resources.ReadEnv, st *state) er
 	if st.link, err = env.Files.Lookup(s.link()); err != nil {
 		return err
 	}
-	if st.undo, err = s.readUndo(env.Files, env.StateDir); err != nil && !errors.Is(err, fs.ErrPermission) {
+	if st.unjudged, err = nginx.Unjudged(env.Files, s.undoPath(env.StateDir)); err != nil && !errors.Is(err, fs.ErrPermission) {
 		return err // a plan without root cannot look, and needs not
 	}
 	if err := resources.MustBe(s.path(), st.file, host.Regular); err != nil {
@@ -118,17 +114,17 @@ func (s *site) readNetwork(_ context.Context, env resources.ReadEnv, st *state) 
 	if s.Proxy == nil {
 		return nil
 	}
-	conf, err := follow(env.Files, "/etc/resolv.conf")
+	conf, err := nginx.Follow(env.Files, "/etc/resolv.conf")
 	if err != nil {
 		return err
 	}
-	st.resolvers = nginx.Resolvers(conf.content)
-	hosts, err := follow(env.Files, "/etc/hosts")
+	st.resolvers = nginx.Resolvers(conf.Content())
+	hosts, err := nginx.Follow(env.Files, "/etc/hosts")
 	if err != nil {
 		return err
 	}
 	if u, err := url.Parse(s.Proxy.Bucket.URL); err == nil {
-		st.address = nginx.HostsAddress(hosts.content, u.Hostname())
+		st.address = nginx.HostsAddress(hosts.Content(), u.Hostname())
 	}
 	return nil
 }
@@ -152,7 +148,7 @@ func (s *site) readLoaded(ctx context.Context, env resources.ReadEnv, st *state)
 	if err != nil {
 		return err
 	}
-	st.unit = lastRead(unit)
+	st.unit = resources.LastRead(unit)
 	watched, err := s.watched(env.Files, st)
 	if err != nil {
 		return err
@@ -164,7 +160,7 @@ func (s *site) readLoaded(ctx context.Context, env resources.ReadEnv, st *state)
 		return err
 	}
 	st.owed = resources.Owed(st.unit, env.Clock, known, watched)
-	st.loaded = nowLoaded(st.unit, watched)
+	st.loaded = resources.NowLoaded(st.unit, watched)
 	return nil
 }
 
@@ -185,20 +181,20 @@ func (s *site) watched(files host.View, st *state) (map[string]resources.Watched
 			return nil, err
 		}
 		if f != nil {
-			w[name] = watch(found{content: append(f.Content, f.Target...), changedAt: f.ChangedAt})
+			w[name] = watch(nginx.Found{File: f, ChangedAt: f.ChangedAt})
 		}
 	}
 	if s.Certificate == nil {
 		return w, nil
 	}
-	chain, err := follow(files, s.Certificate.Chain)
+	chain, err := nginx.Follow(files, s.Certificate.Chain)
 	switch {
 	case errors.Is(err, host.ErrOpaque):
 		st.renewing = true
 		return w, nil
 	case err != nil:
 		return nil, err
-	case chain.content == nil:
+	case chain.Content() == nil:
 		st.noChain = true
 		return w, nil
 	}
@@ -206,64 +202,6 @@ func (s *site) watched(files host.View, st *state) (map[string]resources.Watched
 	return w, nil
 }
 
-// watch takes the ctime into the digest: an edit that was undone after somebody ran nginx -s reload, which nothing records,
-// must count too. The price is a reload where none was needed.
-func watch(f found) resources.Watched {
-	sum := sha256.Sum256(f.content)
-	return resources.Watched{Digest: fmt.Sprintf("%s@%d", hex.EncodeToString(sum[:]), f.changedAt.UnixNano()), ChangedAt: f.changedAt}
-}
-
-// lastRead is a unit as of when it last read its configuration: at its start or its last reload by systemd.
-func lastRead(u host.Unit) host.Unit {
-	if u.ReloadedBoot > u.StartedBoot {
-		u.StartedAt, u.StartedBoot = u.ReloadedAt, u.ReloadedBoot
-	}
-	return u
-}
-
-func nowLoaded(u host.Unit, watched map[string]resources.Watched) resources.Loaded {
-	now := resources.Loaded{Invocation: u.InvocationID, Digests: map[string]string{}}
-	for name, w := range watched {
-		now.Digests[name] = w.Digest
-	}
-	return now
-}
-
-// found is the content at a path, and the latest change of the file and of the links that lead to it; nil where nothing is.
-type found struct {
-	content   []byte
-	changedAt time.Time
-}
-
-// follow reads a regular file, through links at the end of its path, as resolv.conf and other people's certificates are.
-func follow(files host.View, name string) (found, error) {
-	var out found
-	later := func(f *host.File) {
-		if f.ChangedAt.After(out.changedAt) {
-			out.changedAt = f.ChangedAt
-		}
-	}
-	for range 8 {
-		if dir, err := files.Lookup(path.Dir(name)); err == nil && dir != nil && dir.Type == host.Symlink {
-			later(dir)
-		}
-		f, err := files.Lookup(name)
-		if err != nil || f == nil {
-			return found{}, err
-		}
-		later(f)
-		switch f.Type {
-		case host.Regular:
-			out.content = append([]byte{}, f.Content...)
-			return out, nil
-		case host.Symlink:
-			if !path.IsAbs(f.Target) {
-				f.Target = path.Join(path.Dir(name), f.Target)
-			}
-			name = path.Clean(f.Target)
-		default:
-			return found{}, nil
-		}
-	}
-	return found{}, nil
+func watch(f nginx.Found) resources.Watched {
+	return resources.Watched{Digest: f.Stamp(), ChangedAt: f.ChangedAt}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"os/exec"
 	"strings"
 	"testing"
@@ -23,7 +24,7 @@ const (
 	enabled   = "/etc/nginx/sites-enabled/files.example.com.conf"
 	chain     = "/etc/ssl/own/fullchain.pem"
 	key       = "/etc/ssl/own/privkey.pem"
-	versions  = "nginx version: nginx/1.22.1\nconfigure arguments: --with-http_v2_module --with-http_slice_module\n"
+	versions  = "nginx version: nginx/1.22.1\nconfigure arguments: --with-http_v2_module --with-http_slice_module --with-http_auth_request_module\n"
 )
 
 func text(s string) cty.Value { return cty.StringVal(s) }
@@ -504,6 +505,63 @@ func TestSummaries(t *testing.T) {
 	}
 }
 
+func TestMastodonEnv(t *testing.T) {
+	ports := func(list ...cty.Value) map[string]cty.Value {
+		config := media(nil)
+		config["listen"] = cty.ListVal(list)
+		return config
+	}
+	plain := media(nil)
+	delete(plain, "certificate")
+	for _, c := range []struct {
+		name, alias string
+		config      map[string]cty.Value
+	}{
+		{"HTTPS", "files.example.com", media(nil)},
+		{"another port", "files.example.com:8443", ports(text("80"), text("8443 ssl"))},
+		{"plain, behind another", "files.example.com", plain},
+		{"a redirect", "", map[string]cty.Value{"server_name": text("files.example.com"), "redirect": text("https://a.example")}},
+	} {
+		kind := nginxsite.Kind()
+		full, errs := kind.Complete(cty.ObjectVal(c.config))
+		if len(errs) > 0 {
+			t.Fatal(c.name, errs)
+		}
+		_, exports, err := kind.New(resources.Address{}, full)
+		if err != nil {
+			t.Fatal(c.name, err)
+		}
+		for _, e := range kind.Exports {
+			if v := exports.GetAttr(e.Name); !v.Type().Equals(e.Type) {
+				t.Errorf("%s: export %s is %s, want %s", c.name, e.Name, v.Type().GoString(), e.Type.GoString())
+			}
+		}
+		want := map[string]string{}
+		if c.alias != "" {
+			want = map[string]string{
+				"S3_ALIAS_HOST": c.alias, "CACHE_BUSTER_ENABLED": "true", "CACHE_BUSTER_HTTP_METHOD": "GET",
+				"CACHE_BUSTER_SECRET_HEADER": "X-Converge-Cache-Bust", "CACHE_BUSTER_SECRET": "true",
+			}
+		}
+		got := map[string]string{}
+		for name, v := range exports.GetAttr("mastodon_env").AsValueMap() {
+			got[name] = v.AsString()
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("%s: got %v, want %v", c.name, got, want)
+		}
+	}
+}
+
+func TestOrdersToForgetComeFromThoseNamed(t *testing.T) {
+	from := []cty.Value{text("192.0.2.7"), text("172.18.0.9/16"), text("2001:db8::/64"), text("172.18.0.0/16")}
+	edits := newBench(t, media(map[string]cty.Value{"cache_bust_from": cty.ListVal(from)})).plan().Edits
+	want := "    default 0;\n    192.0.2.7/32 1;\n    172.18.0.0/16 1;\n    2001:db8::/64 1;\n}"
+	if site := string(edits[0].After.Content); !strings.Contains(site, want) {
+		t.Errorf("the site has not these lines:\n%s\n%s", want, site)
+	}
+}
+
 func TestBadConfigurationNamesTheAttribute(t *testing.T) {
 	for _, c := range []struct {
 		name, attr string
@@ -513,6 +571,7 @@ func TestBadConfigurationNamesTheAttribute(t *testing.T) {
 		{"nothing to serve", "content", map[string]cty.Value{"server_name": text("a.example")}},
 		{"listen", "listen", map[string]cty.Value{"server_name": text("a.example"), "content": text("x;"), "listen": cty.ListVal([]cty.Value{text("http")})}},
 		{"cache in /tmp", "cache_path", media(map[string]cty.Value{"cache_path": text("/tmp/cache")})},
+		{"name of the app's host", "cache_bust_from", media(map[string]cty.Value{"cache_bust_from": cty.ListVal([]cty.Value{text("app.example")})})},
 		{"address", "bucket", media(map[string]cty.Value{"bucket": bucket("minio", "https://192.0.2.1/media")})},
 	} {
 		kind := nginxsite.Kind()

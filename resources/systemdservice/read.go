@@ -98,10 +98,7 @@ func asStarted(u host.Unit) host.Unit {
 
 // asReloaded is the unit as reload_on sees it: read anew by the last reload, whoever asked for it.
 func asReloaded(u host.Unit) host.Unit {
-	if u.ReloadedBoot > u.StartedBoot {
-		u.StartedAt, u.StartedBoot = u.ReloadedAt, u.ReloadedBoot
-	}
-	return asStarted(u)
+	return asStarted(resources.LastRead(u))
 }
 
 // watch looks at the resources that are there to be seen and have something to read.
