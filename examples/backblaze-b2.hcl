@@ -15,6 +15,10 @@ variable "files" {
   description = "The public name of the media, whose DNS points at this host"
   default     = "files.example.com"
 }
+variable "site" {
+  description = "The file with the instance's own site of nginx"
+  default     = "/etc/nginx/sites-available/mastodon"
+}
 variable "bucket" {
   description = "The bucket's name, unique at Backblaze"
   default     = "my-instance-media"
@@ -50,9 +54,10 @@ s3_bucket "media" {
 
 # Everything that is there now. On a large instance this takes many runs; what follows waits until it is done.
 s3_sync "bulk" {
-  bucket      = s3_bucket.media
-  source      = mastodon_instance.main.system_path
-  max_runtime = "50m"
+  bucket       = s3_bucket.media
+  source       = mastodon_instance.main.system_path
+  max_runtime  = "50m"
+  delete_until = "/etc/nginx/media-moved" # what people delete while it is copied goes from the bucket too
 }
 
 acme_certificate "files" {
@@ -81,7 +86,7 @@ systemd_service "nginx" {
 # The switch: new uploads go to the bucket, and pages name the new address.
 env_file "mastodon" {
   path       = mastodon_instance.main.env_path
-  set        = merge(s3_bucket.media.mastodon_env, { S3_ALIAS_HOST = var.files })
+  set        = merge(s3_bucket.media.mastodon_env, nginx_site.files.mastodon_env)
   depends_on = [systemd_service.nginx, s3_sync.bulk]
 }
 
@@ -93,16 +98,28 @@ systemd_service "mastodon" {
 
 # What was written between the copy and the restart.
 s3_sync "delta" {
-  bucket     = s3_bucket.media
-  source     = mastodon_instance.main.system_path
-  depends_on = [systemd_service.mastodon]
+  bucket       = s3_bucket.media
+  source       = mastodon_instance.main.system_path
+  delete_until = "/etc/nginx/media-moved"
+  depends_on   = [systemd_service.mastodon]
 }
 
-# From now on the bucket has everything, and the old disk is not asked any more: what is deleted stays deleted.
+# From now on the bucket has everything, and the old disk is not asked any more: what is deleted stays deleted. And no
+# sync deletes from the bucket any more, whatever goes from the disk.
 file "moved" {
   path       = "/etc/nginx/media-moved"
-  content    = "The media have moved to the bucket. While this file is here, nginx serves none from the disk.\n"
+  content    = "The media have moved to the bucket. While this file is here, nginx serves none from the disk, and what goes from the disk stays in the bucket.\n"
   depends_on = [s3_sync.delta]
+}
+
+# Other servers have stored the old addresses of media: these lead to the new ones for ever. The disk is served no more.
+nginx_location "system" {
+  site        = var.site
+  server_name = mastodon_instance.main.web_domain
+  match       = "/system/"
+  redirect    = "https://${var.files}"
+  except      = ["/system/backups/", "/system/imports/"]
+  depends_on  = [s3_sync.delta]
 }
 
 # Every apply asks the proxy as a browser would: nobody may list the bucket, or see the archives.

@@ -10,6 +10,10 @@ variable "files" {
   description = "The public name of the media, whose DNS points at this host"
   default     = "files.example.com"
 }
+variable "site" {
+  description = "The file with the instance's own site of nginx"
+  default     = "/etc/nginx/sites-available/mastodon"
+}
 variable "bucket" { default = "mastodon" }
 variable "endpoint" {
   description = "The store's address, with https://"
@@ -44,9 +48,10 @@ s3_bucket "media" {
 }
 
 s3_sync "bulk" {
-  bucket      = s3_bucket.media
-  source      = mastodon_instance.main.system_path
-  max_runtime = "50m"
+  bucket       = s3_bucket.media
+  source       = mastodon_instance.main.system_path
+  max_runtime  = "50m"
+  delete_until = "/etc/nginx/media-moved" # what people delete while it is copied goes from the bucket too
 }
 
 acme_certificate "files" {
@@ -74,7 +79,7 @@ systemd_service "nginx" {
 
 env_file "mastodon" {
   path       = mastodon_instance.main.env_path
-  set        = merge(s3_bucket.media.mastodon_env, { S3_ALIAS_HOST = var.files })
+  set        = merge(s3_bucket.media.mastodon_env, nginx_site.files.mastodon_env)
   depends_on = [systemd_service.nginx, s3_sync.bulk]
 }
 
@@ -85,16 +90,28 @@ systemd_service "mastodon" {
 }
 
 s3_sync "delta" {
-  bucket     = s3_bucket.media
-  source     = mastodon_instance.main.system_path
-  depends_on = [systemd_service.mastodon]
+  bucket       = s3_bucket.media
+  source       = mastodon_instance.main.system_path
+  delete_until = "/etc/nginx/media-moved"
+  depends_on   = [systemd_service.mastodon]
 }
 
-# From now on the bucket has everything, and the old disk is not asked any more: what is deleted stays deleted.
+# From now on the bucket has everything, and the old disk is not asked any more: what is deleted stays deleted. And no
+# sync deletes from the bucket any more, whatever goes from the disk.
 file "moved" {
   path       = "/etc/nginx/media-moved"
-  content    = "The media have moved to the bucket. While this file is here, nginx serves none from the disk.\n"
+  content    = "The media have moved to the bucket. While this file is here, nginx serves none from the disk, and what goes from the disk stays in the bucket.\n"
   depends_on = [s3_sync.delta]
+}
+
+# Other servers have stored the old addresses of media: these lead to the new ones for ever. The disk is served no more.
+nginx_location "system" {
+  site        = var.site
+  server_name = mastodon_instance.main.web_domain
+  match       = "/system/"
+  redirect    = "https://${var.files}"
+  except      = ["/system/backups/", "/system/imports/"]
+  depends_on  = [s3_sync.delta]
 }
 
 http_check "archives" {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -72,6 +73,11 @@ func TestExampleMinIO(t *testing.T) {
 func (e *example) fromFreshToDone(closeBucket func(*s3.Client) error) {
 	e.converge(0, e.args("validate")...)
 	env := e.get(exampleEnv)
+	for _, key := range []string{e.instance.Public()[3], e.instance.Private()[0]} {
+		if status, _ := e.visitMain("/system/" + key); status != http.StatusOK {
+			e.t.Errorf("GET /system/%s before the move: status %d, want 200", key, status)
+		}
+	}
 	planned := e.planChangesNothing()
 	e.applyDoesAsPlanned(planned)
 	e.checkObjects()
@@ -163,6 +169,7 @@ func (e *example) checkEnv(before string) {
 	}
 	for _, line := range []string{
 		"S3_ENABLED=true", "S3_BUCKET=" + e.bucket, "S3_ALIAS_HOST=" + exampleFiles,
+		"CACHE_BUSTER_ENABLED=true", "CACHE_BUSTER_SECRET_HEADER=X-Converge-Cache-Bust", "CACHE_BUSTER_SECRET=true",
 		"AWS_ACCESS_KEY_ID=" + e.store.AppKey, "AWS_SECRET_ACCESS_KEY=" + e.store.AppSecret,
 	} {
 		if strings.Count("\n"+added, "\n"+line+"\n") != 1 {
@@ -202,6 +209,31 @@ func (e *example) checkVisits() {
 			e.t.Errorf("GET /%s: status %d, want 404", path, status)
 		}
 	}
+	e.checkOldAddresses(key)
+}
+
+// checkOldAddresses expects that the address of a picture before the move leads to it, and that the disk is not served. A
+// reload of nginx ends before its old workers have left: the first answer is waited for.
+func (e *example) checkOldAddresses(key string) {
+	e.t.Helper()
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if status, _ := e.visitMain("/system/" + key); status == http.StatusMovedPermanently {
+			break
+		}
+	}
+	for path, want := range map[string]struct {
+		status int
+		to     string
+	}{
+		"/system/" + key:                       {http.StatusMovedPermanently, "https://" + exampleFiles + "/" + key},
+		"/system/" + key + "?1700000000":       {http.StatusMovedPermanently, "https://" + exampleFiles + "/" + key + "?1700000000"},
+		"/system/" + e.instance.Private()[0]:   {http.StatusNotFound, ""},
+		"//system//" + e.instance.Private()[0]: {http.StatusNotFound, ""},
+	} {
+		if status, to := e.visitMain(path); status != want.status || to != want.to {
+			e.t.Errorf("GET %s of the main site: status %d to %q, want %d to %q", path, status, to, want.status, want.to)
+		}
+	}
 }
 
 // applyAgainDoesNothing is law 2: nothing written, nothing restarted, at most 6 requests and none for an object.
@@ -233,9 +265,10 @@ func (e *example) applyAgainDoesNothing() {
 // driftIsHealed damages one thing of each kind.
 func (e *example) driftIsHealed(closeBucket func(*s3.Client) error) {
 	e.t.Helper()
-	contents, site := e.traces("contents"), e.get(exampleSite)
+	contents, site, mainSite := e.traces("contents"), e.get(exampleSite), e.get(exampleMain)
 	e.sh(`sed -i 's/^S3_BUCKET=.*/S3_BUCKET=elsewhere/' ` + exampleEnv + `
 		sed -i 's/nosniff/sniff/' ` + exampleSite + `
+		sed -i '0,/# converge$/{//d}' ` + exampleMain + `; grep -c '# converge$' ` + exampleMain + ` | grep -qx 1
 		systemctl stop mastodon-sidekiq`)
 	if err := closeBucket(e.client()); err != nil {
 		e.t.Fatal(err)
@@ -244,18 +277,18 @@ func (e *example) driftIsHealed(closeBucket func(*s3.Client) error) {
 		e.t.Fatalf("the bucket was not closed: status %d", got)
 	}
 	out := e.plan(2)
-	for _, address := range []string{"s3_bucket.media", "nginx_site.files", "env_file.mastodon", `systemd_service.mastodon["mastodon-sidekiq"]`} {
+	for _, address := range []string{"s3_bucket.media", "nginx_site.files", "nginx_location.system", "env_file.mastodon", `systemd_service.mastodon["mastodon-sidekiq"]`} {
 		if !regexp.MustCompile(`(?m)^  ~ ` + regexp.QuoteMeta(address) + ` +drift: `).MatchString(out) {
 			e.t.Errorf("the plan does not show the drift of %s:\n%s", address, out)
 		}
 	}
-	if strings.Count(out, "drift: ") != 4 {
-		e.t.Errorf("the plan shows other drift than the four things:\n%s", out)
+	if strings.Count(out, "drift: ") != 5 {
+		e.t.Errorf("the plan shows other drift than the five things:\n%s", out)
 	}
 	e.apply(2)
 	e.wantSame("damage and healing", contents, e.traces("contents"))
-	if got := e.get(exampleSite); got != site {
-		e.t.Errorf("the site is not as it was")
+	if e.get(exampleSite) != site || e.get(exampleMain) != mainSite {
+		e.t.Errorf("the sites are not as they were")
 	}
 	if got := e.sh("systemctl is-active mastodon-sidekiq"); got != "active" {
 		e.t.Errorf("mastodon-sidekiq is %s", got)

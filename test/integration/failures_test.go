@@ -79,8 +79,8 @@ var failures = []failure{
 	{
 		name:    "store down",
 		planned: 1,
-		breakIt: func(b *broken) { b.relay.close() },
-		mend:    func(b *broken) { b.relay.open(b.t) },
+		breakIt: func(b *broken) { b.relay.Close() },
+		mend:    func(b *broken) { b.openRelay() },
 		says:    []string{"s3_bucket.media", b2Endpoint, "the store cannot be reached (dial tcp", "connection refused", "-> Check that the store is up", "curl -sS"},
 	},
 	{
@@ -144,16 +144,16 @@ var failures = []failure{
 		planned: 2,
 		breakIt: func(b *broken) {
 			b.plantOldCertificate()
-			b.relay.setDown(letsEncrypt, true)
+			b.relay.SetDown(letsEncrypt, true)
 		},
 		mend: func(b *broken) {
-			b.relay.setDown(letsEncrypt, false)
+			b.relay.SetDown(letsEncrypt, false)
 			b.apply(2)
 		},
 		says: []string{"acme_certificate.files", "renew " + exampleFiles, "it expires in 9 days", letsEncrypt,
 			"-> Check that this host can reach the authority"},
 		keeps: func(b *broken) {
-			if got := b.relay.requests(letsEncrypt); got == 0 || got > 20 {
+			if got := b.relay.Requests(letsEncrypt); got == 0 || got > 20 {
 				b.t.Errorf("the authority was asked %d times", got)
 			}
 			if got := b.sh("find /etc/nginx -name 'converge-acme*'; find /var/lib/converge-acme -type f"); got != "" {

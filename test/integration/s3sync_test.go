@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/converge-agent/converge/diag"
+	"github.com/converge-agent/converge/host"
 	"github.com/converge-agent/converge/objectstore"
 	"github.com/converge-agent/converge/resources"
 	"github.com/converge-agent/converge/resources/resourcetest"
@@ -38,6 +40,7 @@ type syncSite struct {
 type syncSpec struct {
 	Provider, Region, Endpoint, CAFile, Key, Secret string
 	Bucket, ACL, Source, StateDir                   string
+	DeleteUntil                                     string // "": not written
 }
 
 // newSyncSite makes an instance with about n files, and its bucket by the kind s3_bucket.
@@ -74,10 +77,14 @@ func (s syncSpec) resource() (resources.Resource, error) {
 			"access_key_id": secret.New(s.Key).Value(), "secret_access_key": secret.New(s.Secret).Value(),
 		}),
 	})
-	config, errs := kind.Complete(cty.ObjectVal(map[string]cty.Value{
+	written := map[string]cty.Value{
 		"bucket": resources.Reference(resources.Address{Kind: "s3_bucket", Name: "b"}, exports),
 		"source": cty.StringVal(s.Source),
-	}))
+	}
+	if s.DeleteUntil != "" {
+		written["delete_until"] = cty.StringVal(s.DeleteUntil)
+	}
+	config, errs := kind.Complete(cty.ObjectVal(written))
 	for _, err := range errs {
 		return nil, err
 	}
@@ -88,7 +95,7 @@ func (s syncSpec) resource() (resources.Resource, error) {
 // run is one run as the engine does it; it returns what the plan was.
 func (s syncSpec) run(ctx context.Context, records resourcetest.Records) (resources.Change, error) {
 	env := resources.Env{
-		ReadEnv:  resources.ReadEnv{Clock: clock{}, Records: records, StateDir: s.StateDir},
+		ReadEnv:  resources.ReadEnv{Clock: clock{}, Records: records, StateDir: s.StateDir, Files: host.System()},
 		Progress: func(resources.Progress) {},
 	}
 	r, err := s.resource()
@@ -109,6 +116,9 @@ func (s syncSpec) run(ctx context.Context, records resourcetest.Records) (resour
 			return c, err
 		}
 		left = r.Diff(st)
+	}
+	if left.Action == resources.Blocked {
+		return c, diag.New("", left.Summary, left.Notes[len(left.Notes)-1])
 	}
 	if left.Action != resources.None {
 		return c, errors.New("after the apply something is left: " + left.Summary)
@@ -265,7 +275,7 @@ func TestLaw4SyncKilledAnywhere(t *testing.T) {
 	s.s3.Fault(func(*http.Request) *lab.Fault { return &lab.Fault{Delay: 5 * time.Millisecond} })
 	killed := 0
 	for _, at := range []int{1, 60, 300, 550} {
-		if s.kill(t, at) {
+		if s.kill(t, "PutObject", at) {
 			killed++
 		}
 	}
@@ -285,8 +295,9 @@ func TestLaw4SyncKilledAnywhere(t *testing.T) {
 	}
 }
 
-// kill starts a process that syncs, and kills it when the store has taken at uploads in all. It reports whether it got there.
-func (s *syncSite) kill(t *testing.T, at int) bool {
+// kill starts a process that syncs, and kills it when the store has done at requests of an operation in all. It reports
+// whether it got there.
+func (s *syncSite) kill(t *testing.T, operation string, at int) bool {
 	t.Helper()
 	raw, err := json.Marshal(s.spec)
 	if err != nil {
@@ -313,7 +324,7 @@ func (s *syncSite) kill(t *testing.T, at int) bool {
 			}
 			return false
 		case <-look.C:
-			if s.count("PutObject 2xx") >= at {
+			if s.count(operation+" 2xx") >= at {
 				if err := cmd.Process.Kill(); err != nil {
 					t.Fatal(err)
 				}
@@ -324,4 +335,198 @@ func (s *syncSite) kill(t *testing.T, at int) bool {
 			}
 		}
 	}
+}
+
+// follow makes the sync follow deletions until the marker stands, copies everything, and returns the marker's path.
+func (s *syncSite) follow(t *testing.T) (marker string) {
+	t.Helper()
+	s.spec.DeleteUntil = filepath.Join(t.TempDir(), "media-moved")
+	s.sync(t)
+	s.oracle(t)
+	s.s3.ResetRequests()
+	return s.spec.DeleteUntil
+}
+
+// remove deletes files as the app does before the switch.
+func (s *syncSite) remove(t *testing.T, keys ...string) {
+	t.Helper()
+	for _, key := range keys {
+		if err := os.Remove(s.instance.Path(key)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// present is the keys of the bucket that are among keys.
+func (s *syncSite) present(keys []string) []string {
+	all := s.s3.Keys(s.spec.Bucket)
+	return slices.DeleteFunc(slices.Clone(keys), func(k string) bool { return !slices.Contains(all, k) })
+}
+
+// own returns the first n public keys that are not in cache/.
+func (s *syncSite) own(n int) []string {
+	keys := slices.DeleteFunc(s.instance.Public(), func(k string) bool { return strings.HasPrefix(k, "cache/") })
+	return keys[:n]
+}
+
+// What the app deletes from its disk before the switch is deleted from the bucket; what it wrote there itself, and all after
+// the switch, stays.
+func TestLaw3SyncFollowsDeletionsUntilTheSwitch(t *testing.T) {
+	test := func(t *testing.T, s *syncSite) {
+		marker := s.follow(t)
+		keys := s.own(4)
+		gone, changed, late := keys[:2], keys[2], keys[3]
+
+		s.remove(t, keys[:3]...)
+		s.s3.Put(s.spec.Bucket, changed, []byte("of the app"), nil)
+		c := s.sync(t)
+		if !strings.HasPrefix(c.Summary, "delete 3 objects whose files the app deleted") {
+			t.Errorf("plan: %q", c.Summary)
+		}
+		if e := c.Effects[len(c.Effects)-1]; !e.Destructive || e.Verb != "delete from" || !strings.Contains(e.Why, gone[0]) {
+			t.Errorf("effects: %+v", c.Effects)
+		}
+		if there, all := s.present(gone), s.s3.Keys(s.spec.Bucket); len(there) > 0 || len(all) != len(s.instance.Public())-len(gone) {
+			t.Errorf("%d objects, among them %q", len(all), there)
+		}
+		if object, _, _ := s.s3.Object(s.spec.Bucket, changed); string(object) != "of the app" {
+			t.Errorf("the app's object is now %q", object)
+		}
+		if n, all := s.count("DeleteObject 2xx"), s.s3.Requests(); n != len(gone) || s.count("HeadObject 2xx") != 3 {
+			t.Errorf("requests: %v", all)
+		}
+		s.s3.ResetRequests()
+		if c := s.sync(t); c.Action != resources.None || len(s.s3.Requests()) != 0 {
+			t.Errorf("second run: %s %q, requests %v, want none", c.Action, c.Summary, s.s3.Requests())
+		}
+		if err := os.WriteFile(s.instance.Path(gone[0]), []byte("from a backup"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		s.sync(t)
+		if there := s.present(gone); len(there) > 0 {
+			t.Errorf("deleted objects are back: %q", there)
+		}
+
+		if err := os.WriteFile(marker, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s.remove(t, late)
+		s.s3.ResetRequests()
+		if c := s.sync(t); c.Action != resources.None || len(s.s3.Requests()) != 0 || len(s.present([]string{late})) != 1 {
+			t.Errorf("after the switch: %s %q, requests %v, want nothing", c.Action, c.Summary, s.s3.Requests())
+		}
+	}
+	t.Run("b2", func(t *testing.T) { test(t, newSyncSite(t, lab.B2, 60)) })
+	t.Run("minio", func(t *testing.T) { test(t, newSyncSite(t, lab.MinIO, 60)) })
+}
+
+// A run that has reason to doubt what it sees deletes nothing and says so.
+func TestLaw3DoubtfulDeletionsAreNotFollowed(t *testing.T) {
+	refuses := func(t *testing.T, s *syncSite, says string) {
+		t.Helper()
+		before := s.s3.Keys(s.spec.Bucket)
+		_, err := s.spec.run(t.Context(), s.records)
+		if err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("got %v, want an error with %q", err, says)
+		}
+		if got := s.s3.Keys(s.spec.Bucket); !slices.Equal(got, before) || s.count("DeleteObject 2xx") > 0 {
+			t.Errorf("%d objects of %d are left", len(got), len(before))
+		}
+	}
+	test := func(t *testing.T, s *syncSite) {
+		s.follow(t)
+		one := s.own(1)
+		s.remove(t, one...)
+		link := s.instance.Path("linked")
+		if err := os.Symlink("/", link); err != nil {
+			t.Fatal(err)
+		}
+		refuses(t, s, "it is a link") // a place that cannot be read
+		if err := os.Remove(link); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(s.instance.Path("accounts"), s.instance.Media+".away"); err != nil { // and much is gone at once
+			t.Fatal(err)
+		}
+		var rest []string
+		for _, key := range s.instance.Public() {
+			if _, err := os.Lstat(s.instance.Path(key)); err == nil && !strings.HasPrefix(key, "cache/") {
+				rest = append(rest, key)
+			}
+		}
+		s.remove(t, rest[:len(rest)-1]...)
+		refuses(t, s, "more than an app deletes by itself")
+		_, err := s.spec.run(t.Context(), s.records)
+		answer := regexp.MustCompile(`touch (\S+\.withdraw),`).FindStringSubmatch(diag.Fix(err))
+		if answer == nil {
+			t.Fatalf("the refusal says %q", diag.Fix(err))
+		}
+		if err := os.WriteFile(answer[1], nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s.sync(t)
+		own := s.own(len(rest))
+		if left := s.present(own); len(left) > 1 {
+			t.Errorf("after the answer %q are left", left)
+		}
+	}
+	t.Run("b2", func(t *testing.T) { test(t, newSyncSite(t, lab.B2, 60)) })
+	t.Run("minio", func(t *testing.T) { test(t, newSyncSite(t, lab.MinIO, 60)) })
+}
+
+// A process killed while it deletes leaves objects, or no objects, and the next run deletes the rest.
+func TestLaw4SyncKilledWhileItDeletes(t *testing.T) {
+	s := newSyncSite(t, lab.MinIO, 300)
+	s.follow(t)
+	gone := s.own(40)
+	s.remove(t, gone...)
+	s.s3.Fault(func(*http.Request) *lab.Fault { return &lab.Fault{Delay: 5 * time.Millisecond} })
+	killed := 0
+	for _, at := range []int{1, 12, 25} {
+		if s.kill(t, "DeleteObject", at) {
+			killed++
+		}
+	}
+	if killed < 2 {
+		t.Fatalf("only %d processes were killed before their end", killed)
+	}
+	s.s3.Fault(nil)
+	if len(s.present(gone)) > 0 {
+		s.sync(t)
+	}
+	s.sync(t)
+	s.oracle(t, gone...)
+	s.s3.ResetRequests()
+	if s.sync(t); len(s.s3.Requests()) != 0 {
+		t.Errorf("afterwards: %v, want no request", s.s3.Requests())
+	}
+}
+
+// What a killed process was just sending is known to be ours: its objects go with their files.
+func TestLaw4KilledUploadsAreFollowed(t *testing.T) {
+	s := newSyncSite(t, lab.B2, 800)
+	s.spec.DeleteUntil = filepath.Join(t.TempDir(), "media-moved")
+	var mu sync.Mutex
+	var sent []string
+	s.s3.Fault(func(r *http.Request) *lab.Fault {
+		if r.Method == http.MethodPut {
+			mu.Lock()
+			defer mu.Unlock()
+			sent = append(sent, strings.TrimPrefix(r.URL.Path, "/"+s.spec.Bucket+"/"))
+		}
+		return &lab.Fault{Delay: 20 * time.Millisecond}
+	})
+	if !s.kill(t, "PutObject", 300) {
+		t.Fatal("the process ended before it was killed")
+	}
+	s.s3.Fault(nil)
+	mu.Lock()
+	gone := slices.Compact(slices.Sorted(slices.Values(sent[len(sent)-40:])))
+	mu.Unlock()
+	s.remove(t, gone...)
+	if len(s.present(gone)) == 0 {
+		t.Fatal("nothing of it has arrived")
+	}
+	s.sync(t)
+	s.oracle(t, gone...)
 }

@@ -14,7 +14,6 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -29,6 +28,8 @@ const (
 	exampleFiles  = "files.example.com"
 	exampleCert   = "/etc/ssl/" + exampleFiles + "/live"
 	exampleSite   = "/etc/nginx/sites-available/" + exampleFiles + ".conf"
+	exampleDomain = "example.com"
+	exampleMain   = "/etc/nginx/sites-available/mastodon"
 	b2Endpoint    = "s3.us-west-001.backblazeb2.com"
 	letsEncrypt   = "acme-v02.api.letsencrypt.org"
 	exampleConfig = "/etc/converge"
@@ -44,7 +45,7 @@ type world struct {
 	lab      *lab.Lab
 	store    *lab.S3
 	acme     *lab.ACME
-	relay    *nameRelay
+	relay    *lab.NameRelay
 	instance *lab.Instance
 	disk     string // where the machine's own files lie on this host
 	bucket   string
@@ -63,6 +64,7 @@ func newWorld(t *testing.T, p lab.Personality, credentials string) *world {
 	w := &world{t: t, disk: filepath.Join(dir, "machine", "upper")}
 	w.furnish()
 	w.startServers(dir, p)
+	w.openMainSite()
 	w.certify()
 	for name, value := range map[string]string{
 		".agent.id": w.store.AgentKey, ".agent.key": w.store.AgentSecret, ".app.id": w.store.AppKey, ".app.key": w.store.AppSecret,
@@ -119,7 +121,7 @@ func (w *world) furnish() {
 		}
 	}
 	var err error
-	w.instance, err = lab.NewInstance(live, lab.InstanceSpec{Files: 40, Seed: 7, UID: user, GID: user, Domain: "example.com"})
+	w.instance, err = lab.NewInstance(live, lab.InstanceSpec{Files: 40, Seed: 7, UID: user, GID: user, Domain: exampleDomain})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -162,11 +164,53 @@ func (w *world) startServers(dir string, p lab.Personality) {
 		t.Fatal(err)
 	}
 	authority, _, _ := strings.Cut(strings.TrimPrefix(w.acme.DirectoryURL, "https://"), "/")
-	w.relay = &nameRelay{network: network, targets: map[string]string{
-		b2Endpoint: strings.TrimPrefix(w.store.Endpoint, "https://"), letsEncrypt: authority,
-	}}
-	w.relay.open(t)
-	t.Cleanup(w.relay.close)
+	w.relay = &lab.NameRelay{
+		Addr: machine.HostIP + ":443", Listen: network.Listen, Dial: network.DialContext,
+		Targets: map[string]string{b2Endpoint: strings.TrimPrefix(w.store.Endpoint, "https://"), letsEncrypt: authority},
+	}
+	w.openRelay()
+	t.Cleanup(w.relay.Close)
+}
+
+// openRelay takes connections to the servers, from now on or again.
+func (w *world) openRelay() {
+	w.t.Helper()
+	if err := w.relay.Open(); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// mainSite is the instance's own site as its dist/nginx.conf is, without the app.
+const mainSite = `server {
+  listen 80;
+  server_name ` + exampleDomain + `;
+  location / { return 301 https://$host$request_uri; }
+}
+server {
+  listen 443 ssl http2;
+  server_name ` + exampleDomain + `;
+  ssl_certificate /etc/ssl/main.crt;
+  ssl_certificate_key /etc/ssl/main.key;
+  root ` + exampleLive + `/public;
+  error_page 404 500 501 502 503 504 /500.html;
+  location / { try_files $uri =404; }
+  location ^~ /system/ {
+    add_header Cache-Control "public, max-age=2419200, immutable";
+  }
+}
+`
+
+// openMainSite puts the instance's own site into the machine, whose nginx is still to be started.
+func (w *world) openMainSite() {
+	w.t.Helper()
+	certificate, key, err := w.lab.Certificate(exampleDomain)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	putFile(w.t, w.m, "/etc/ssl/main.crt", string(certificate), 0o644)
+	putFile(w.t, w.m, "/etc/ssl/main.key", string(key), 0o600)
+	putFile(w.t, w.m, exampleMain, mainSite, 0o644)
+	w.sh("ln -s " + exampleMain + " /etc/nginx/sites-enabled/mastodon")
 }
 
 // certify lets the machine find the servers under their names and trust them, and starts its services.
@@ -301,6 +345,19 @@ func (w *world) visit(what string) (int, []byte) {
 	return resp.StatusCode, body
 }
 
+// visitMain gets a path of the instance's own site, and returns the status and where it leads.
+func (w *world) visitMain(path string) (status int, location string) {
+	w.t.Helper()
+	client := w.browser(w.lab.CAFile, w.m.IP+":443")
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	resp, err := client.Get("https://" + exampleDomain + path)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode, resp.Header.Get("Location")
+}
+
 // checkSecrets looks for the planted secrets in all that was printed, in the state directory, and in logs.
 func (w *world) checkSecrets() {
 	w.t.Helper()
@@ -347,105 +404,3 @@ func (w *world) secretIn(content []byte) string {
 	}
 	return ""
 }
-
-// nameRelay passes connections on to the server whose name the client asks for (TLS server name indication, RFC 6066).
-type nameRelay struct {
-	network *machine.Network
-	targets map[string]string // "ip:port" by name
-
-	mu       sync.Mutex
-	listener net.Listener
-	down     map[string]bool // names whose connections are closed at once
-	asked    map[string]int
-}
-
-// open takes connections on port 443 of the lab's address.
-func (r *nameRelay) open(t *testing.T) {
-	t.Helper()
-	ln, err := r.network.Listen("tcp", machine.HostIP+":443")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.listener, r.asked = ln, map[string]int{}
-	go func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return // closed
-			}
-			go r.pass(conn)
-		}
-	}()
-}
-
-// close has connections refused from now on.
-func (r *nameRelay) close() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	_ = r.listener.Close() // it may be closed already
-}
-
-// setDown has the connections to one name closed at once, or not any more.
-func (r *nameRelay) setDown(name string, down bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.down = map[string]bool{name: down}
-}
-
-// requests returns how many connections a name had since the relay was opened.
-func (r *nameRelay) requests(name string) int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.asked[name]
-}
-
-func (r *nameRelay) pass(from net.Conn) {
-	defer func() { _ = from.Close() }()
-	name, hello := clientHello(from)
-	r.mu.Lock()
-	target, down := r.targets[name], r.down[name]
-	r.asked[name]++
-	r.mu.Unlock()
-	if target == "" || down {
-		return
-	}
-	to, err := r.network.DialContext(context.Background(), "tcp", target)
-	if err != nil {
-		return
-	}
-	defer func() { _ = to.Close() }()
-	if _, err := to.Write(hello); err != nil {
-		return
-	}
-	done := make(chan struct{}, 2)
-	for _, way := range [][2]net.Conn{{from, to}, {to, from}} {
-		go func() {
-			_, _ = io.Copy(way[0], way[1]) // either end may go at any time
-			done <- struct{}{}
-		}()
-	}
-	<-done
-}
-
-// clientHello reads the first message of a TLS client, and returns the name in it and its bytes.
-func clientHello(conn net.Conn) (name string, read []byte) {
-	var buf bytes.Buffer
-	_ = tls.Server(readOnly{conn, io.TeeReader(conn, &buf)}, &tls.Config{ // it ends with errHello
-		GetConfigForClient: func(h *tls.ClientHelloInfo) (*tls.Config, error) {
-			name = h.ServerName
-			return nil, io.EOF
-		},
-	}).Handshake()
-	return name, buf.Bytes()
-}
-
-// readOnly is a connection that nothing is written to.
-type readOnly struct {
-	net.Conn
-	r io.Reader
-}
-
-func (c readOnly) Read(p []byte) (int, error)  { return c.r.Read(p) }
-func (c readOnly) Write(p []byte) (int, error) { return len(p), nil }

@@ -29,6 +29,9 @@ type ACMEOptions struct {
 	HTTPPort, TLSPort int
 	// Resolve gives the addresses of names; "*" is every other name. Where it is nil all names are at the lab's address.
 	Resolve map[string]string
+	// NameServer, where it is not "", is the address ("ip:port") of a name server that the authority asks by TCP. It then
+	// has none of its own, and Resolve is not used. This is not for a lab with Dial.
+	NameServer string
 	// Profiles gives the lifetime of certificates by profile; {"default": 90 days} where it is nil. With more than one,
 	// orders that name none get one by chance (Pebble 2.10.1).
 	Profiles map[string]time.Duration
@@ -49,8 +52,8 @@ type ACME struct {
 	DNS string
 
 	store  *pebbledb.MemoryStore
-	names  *challtestsrv.ChallSrv
-	relays *relays // nil where the authority reaches hosts itself
+	names  *challtestsrv.ChallSrv // nil where it asks another name server
+	relays *relays                // nil where the authority reaches hosts itself
 }
 
 // ACME starts an authority. It ends with the lab.
@@ -69,7 +72,11 @@ func (l *Lab) ACME(ctx context.Context, o ACMEOptions) (*ACME, error) {
 	if o.Resolve == nil {
 		o.Resolve = map[string]string{"*": l.IP}
 	}
-	if err := l.startDNS(ctx, a, nameServer, o.Resolve); err != nil {
+	if a.DNS = o.NameServer; a.DNS != "" {
+		if l.dial != nil {
+			return nil, errors.New("start the ACME authority: a lab with Dial needs the authority's own name server")
+		}
+	} else if err := l.startDNS(ctx, a, nameServer, o.Resolve); err != nil {
 		return nil, fmt.Errorf("start the name server of the ACME authority: %w", err)
 	}
 	for id, key := range o.ExternalAccounts {
@@ -81,7 +88,7 @@ func (l *Lab) ACME(ctx context.Context, o ACMEOptions) (*ACME, error) {
 	if err != nil {
 		return nil, err
 	}
-	addr, err := l.serve(askAgainSoon(knownDirectory(handler)))
+	addr, err := l.serve(a.backdate(askAgainSoon(knownDirectory(handler))))
 	if err != nil {
 		return nil, fmt.Errorf("start the ACME authority: %w", err)
 	}
@@ -183,6 +190,23 @@ func knownDirectory(h http.Handler) http.Handler {
 	})
 }
 
+// backdate has certificates begin an hour before they are issued, as Let's Encrypt's do, for hosts whose clocks are behind
+// (https://letsencrypt.org/docs/faq, boulder's backdate). Pebble lets an order ask for it (RFC 8555 section 7.1.3).
+func (a *ACME) backdate(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if id, ok := strings.CutPrefix(r.URL.Path, "/finalize-order/"); ok {
+			if order := a.store.GetOrderByID(id); order != nil {
+				order.Lock()
+				if order.NotBefore == "" {
+					order.NotBefore = time.Now().Add(-time.Hour).UTC().Format(time.RFC3339)
+				}
+				order.Unlock()
+			}
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
 // startDNS starts the authority's name server on a free port.
 func (l *Lab) startDNS(ctx context.Context, a *ACME, ip string, resolve map[string]string) error {
 	var err error
@@ -255,8 +279,12 @@ func freePort(ctx context.Context, ip string) (string, error) {
 	return addr, errors.Join(tcp.Close(), udp.Close())
 }
 
-// Resolve gives a name an address; "*" is every name without one. An empty ip takes it away.
+// Resolve gives a name an address; "*" is every name without one. An empty ip takes it away. An authority that asks another
+// name server refuses it.
 func (a *ACME) Resolve(name, ip string) error {
+	if a.names == nil {
+		return fmt.Errorf("resolve %s: the authority asks the name server %s", name, a.DNS)
+	}
 	if a.relays != nil && ip != "" {
 		var err error
 		if ip, err = a.relays.address(ip); err != nil {
@@ -275,7 +303,8 @@ func (a *ACME) Resolve(name, ip string) error {
 	return nil
 }
 
-// SetTXT gives a name one TXT record, for DNS-01; an empty value takes it away.
+// SetTXT gives a name one TXT record, for DNS-01; an empty value takes it away. It is for an authority with its own name
+// server.
 func (a *ACME) SetTXT(name, value string) {
 	a.names.DeleteDNSTXTRecord(name)
 	if value != "" {

@@ -95,6 +95,9 @@ func TestACMEIssuesInASecond(t *testing.T) {
 	if life := cert.NotAfter.Sub(cert.NotBefore).Round(time.Hour); life != 90*24*time.Hour {
 		t.Errorf("the certificate is valid for %s", life)
 	}
+	if before := start.Sub(cert.NotBefore); before < 30*time.Minute || before > 61*time.Minute {
+		t.Errorf("the certificate began %s before it was asked for, not about an hour", before)
+	}
 	root, err := os.ReadFile(a.RootFile)
 	if err != nil {
 		t.Fatal(err)

@@ -9,11 +9,13 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
+	"fmt"
 	"io"
 	"log"
 	"math/big"
 	"net"
-	"slices"
+	"strings"
 	"time"
 )
 
@@ -29,7 +31,11 @@ var testNames = []string{
 // silent is a log for servers whose complaints about clients that hang up are the point of a test.
 var silent = log.New(io.Discard, "", 0)
 
-// authority signs the certificates of the lab's servers. Its key never leaves the process.
+// backdated is how long before they are made certificates begin, for machines whose clocks are behind the lab's.
+const backdated = 24 * time.Hour
+
+// authority signs the certificates of the lab's servers. Its key leaves the process only where a lab keeps it in its
+// directory.
 type authority struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
@@ -44,7 +50,7 @@ func newAuthority(name string) (*authority, error) {
 	template := &x509.Certificate{
 		SerialNumber:          big.NewInt(time.Now().UnixNano()),
 		Subject:               pkix.Name{CommonName: name},
-		NotBefore:             time.Now().Add(-time.Hour),
+		NotBefore:             time.Now().Add(-backdated),
 		NotAfter:              time.Now().AddDate(10, 0, 0),
 		KeyUsage:              x509.KeyUsageCertSign,
 		BasicConstraintsValid: true,
@@ -61,26 +67,43 @@ func newAuthority(name string) (*authority, error) {
 	return &authority{cert, key, certificatePEM(der)}, nil
 }
 
-// issue makes a server certificate for an address, the test names and more names.
-func (a *authority) issue(ip string, names []string) (tls.Certificate, error) {
+// issue makes a server certificate for addresses and names. It is good for years, so that a test may set its clock ahead.
+func (a *authority) issue(ips []net.IP, names []string) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()),
-		NotBefore:    time.Now().Add(-time.Hour),
+		NotBefore:    time.Now().Add(-backdated),
 		NotAfter:     time.Now().AddDate(5, 0, 0),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		IPAddresses:  []net.IP{net.ParseIP(ip)},
-		DNSNames:     slices.Concat(testNames, names),
+		IPAddresses:  ips,
+		DNSNames:     names,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, a.key)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
+}
+
+// Certificate makes a certificate of the lab's authority for a server that is not the lab's, and its key, both in PEM. It
+// is good for five years.
+func (l *Lab) Certificate(names ...string) (certificate, key []byte, err error) {
+	if len(names) == 0 {
+		return nil, nil, errors.New("make a certificate: it needs a name")
+	}
+	made, err := l.ca.issue(nil, names)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a certificate for %s: %w", strings.Join(names, ", "), err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(made.PrivateKey)
+	if err != nil {
+		return nil, nil, err
+	}
+	return certificatePEM(made.Certificate[0]), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
 // serverTLS offers HTTP/1.1 alone, so that a fault of one connection is a fault of one request.

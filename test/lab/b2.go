@@ -16,8 +16,11 @@ const b2Region = "us-west-001"
 // an assumption. Object versions, which the real one always keeps, are not simulated.
 type b2Rules struct{}
 
-func (b2Rules) region() string    { return b2Region }
-func (b2Rules) domains() []string { return []string{"s3." + b2Region + ".backblazeb2.test"} }
+func (b2Rules) region() string { return b2Region }
+
+func (b2Rules) domains() []string {
+	return []string{"s3." + b2Region + ".backblazeb2.test", "s3." + b2Region + ".backblazeb2.com"}
+}
 
 // newKeys makes application keys: the cluster (3 digits), the account (12 hex digits), a number that is not 0 (10 digits).
 func (b2Rules) newKeys() (agent, app account) {
@@ -119,7 +122,7 @@ func (s *S3) b2CreateBucket(c *call, w http.ResponseWriter, r *http.Request) {
 	existed := s.has(c.bucket)
 	s.forward(w, r, c)
 	if !existed {
-		s.know(c.bucket, func(b *bucket) { b.acl = acl }) // knows nothing where the gateway refused
+		s.know(c.bucket, func(b *bucket) { b.ACL = acl }) // knows nothing where the gateway refused
 	}
 }
 
@@ -133,7 +136,7 @@ func (s *S3) b2PutBucketACL(c *call, w http.ResponseWriter, r *http.Request) {
 		err.write(w, r)
 		return
 	}
-	s.know(c.bucket, func(b *bucket) { b.acl = acl })
+	s.know(c.bucket, func(b *bucket) { b.ACL = acl })
 	w.WriteHeader(http.StatusOK)
 }
 

@@ -48,11 +48,14 @@ func (s *S3) remember(c *call) {
 	switch c.operation {
 	case "CreateBucket":
 		if s.buckets[c.bucket] == nil {
-			s.buckets[c.bucket] = &bucket{acl: "private"}
+			s.buckets[c.bucket] = &bucket{ACL: "private"}
 		}
 	case "DeleteBucket":
 		delete(s.buckets, c.bucket)
+	default:
+		return
 	}
+	s.save()
 }
 
 // roundTrip sends a call to the gateway as its caller.

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,6 +33,10 @@ type Options struct {
 	// Names are names that the certificates of the lab's servers are for too, such as those that a provider's own servers
 	// have. Who uses them finds the lab's address by a line in /etc/hosts.
 	Names []string
+	// Keep has the lab go on where an earlier one that kept its things in Dir was ended, even without warning: with the
+	// same authority, and with the keys and buckets of its stores, which must be started in the same order. An ACME
+	// authority is always a new one, because Pebble holds all that it knows in memory.
+	Keep bool
 }
 
 // Lab is a running lab. Only one can run in a process at a time, because the gateway has global state; tests of a package
@@ -45,6 +50,7 @@ type Lab struct {
 	listen  func(network, addr string) (net.Listener, error)
 	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
 	names   []string
+	keep    bool
 	ca      *authority
 	gateway *gateway
 	ctx     context.Context
@@ -54,6 +60,7 @@ type Lab struct {
 	mu      sync.Mutex
 	servers []*http.Server
 	closers []func()
+	stores  int // started so far
 }
 
 // running is set while a lab runs, for the gateway tolerates one in a process (versitygw 1.8.0, package embedgw).
@@ -64,7 +71,7 @@ func Start(ctx context.Context, o Options) (*Lab, error) {
 	if !running.CompareAndSwap(false, true) {
 		return nil, errors.New("a lab is running in this process already; share it, or close it first")
 	}
-	l := &Lab{Dir: o.Dir, IP: o.IP, listen: o.Listen, dial: o.Dial, names: o.Names}
+	l := &Lab{Dir: o.Dir, IP: o.IP, listen: o.Listen, dial: o.Dial, names: o.Names, keep: o.Keep}
 	l.ctx, l.cancel = context.WithCancel(ctx)
 	if l.IP == "" {
 		l.IP = "127.0.0.1"
@@ -90,7 +97,7 @@ func (l *Lab) start() error {
 	if err := os.MkdirAll(l.Dir, 0o755); err != nil {
 		return err
 	}
-	if l.ca, err = newAuthority("converge lab"); err != nil {
+	if l.ca, err = l.authority(); err != nil {
 		return err
 	}
 	l.CAFile = filepath.Join(l.Dir, "ca.pem")
@@ -128,7 +135,7 @@ func (l *Lab) Close() {
 
 // serve answers TLS requests with h on a free port of the lab's address, and returns "ip:port".
 func (l *Lab) serve(h http.Handler) (string, error) {
-	cert, err := l.ca.issue(l.IP, l.names)
+	cert, err := l.ca.issue([]net.IP{net.ParseIP(l.IP)}, slices.Concat(testNames, l.names))
 	if err != nil {
 		return "", err
 	}

@@ -76,15 +76,15 @@ func (s *S3) minioLifecycle(c *call, w http.ResponseWriter, r *http.Request) {
 		case bytes.Contains(body, []byte("AbortIncompleteMultipartUpload")):
 			(&apiError{400, "InvalidArgument", "AbortIncompleteMultipartUpload is not supported"}).write(w, r)
 		default:
-			s.know(c.bucket, func(b *bucket) { b.lifecycle = body })
+			s.know(c.bucket, func(b *bucket) { b.Lifecycle = body })
 			w.WriteHeader(http.StatusOK)
 		}
 	case http.MethodDelete:
-		s.know(c.bucket, func(b *bucket) { b.lifecycle = nil })
+		s.know(c.bucket, func(b *bucket) { b.Lifecycle = nil })
 		w.WriteHeader(http.StatusNoContent)
 	default:
 		var body []byte
-		s.know(c.bucket, func(b *bucket) { body = b.lifecycle })
+		s.know(c.bucket, func(b *bucket) { body = b.Lifecycle })
 		if body == nil {
 			(&apiError{404, "NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist"}).write(w, r)
 			return

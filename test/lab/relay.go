@@ -66,8 +66,13 @@ func (r *relays) pass(from net.Conn, target string) {
 		return
 	}
 	defer func() { _ = to.Close() }()
+	splice(from, to)
+}
+
+// splice passes bytes between two connections until either ends.
+func splice(a, b net.Conn) {
 	done := make(chan struct{}, 2)
-	for _, way := range [][2]net.Conn{{from, to}, {to, from}} {
+	for _, way := range [][2]net.Conn{{a, b}, {b, a}} {
 		go func() {
 			_, _ = io.Copy(way[0], way[1]) // either end of a connection may go at any time
 			done <- struct{}{}

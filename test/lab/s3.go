@@ -46,6 +46,7 @@ type S3 struct {
 	lab     *Lab
 	rules   rules
 	gateway *gateway
+	file    string // where its keys and buckets are kept; "" where they are not
 
 	mu      sync.RWMutex
 	buckets map[string]*bucket
@@ -55,8 +56,8 @@ type S3 struct {
 
 // bucket is what a front knows of a bucket and the gateway does not.
 type bucket struct {
-	acl       string // "private" or "public-read", of B2
-	lifecycle []byte // the document, of MinIO
+	ACL       string `json:",omitempty"` // "private" or "public-read", of B2
+	Lifecycle []byte `json:",omitempty"` // the document, of MinIO
 }
 
 // rules are what a provider does otherwise than the gateway.
@@ -85,9 +86,11 @@ func (l *Lab) S3(_ context.Context, p Personality) (*S3, error) {
 	}
 	s.Region, s.Name = s.rules.region(), s.rules.domains()[0]
 	agent, app := s.rules.newKeys()
-	agent.may, app.may = s.agentMay, s.appMay
 	s.AgentKey, s.AgentSecret, s.AppKey, s.AppSecret = agent.key, agent.secret, app.key, app.secret
-	l.gateway.iam.add(agent, app)
+	if err := s.recall(); err != nil {
+		return nil, fmt.Errorf("start a %s store: %w", p, err)
+	}
+	l.gateway.iam.add(account{s.AgentKey, s.AgentSecret, s.agentMay}, account{s.AppKey, s.AppSecret, s.appMay})
 	addr, err := l.serve(s)
 	if err != nil {
 		return nil, fmt.Errorf("start a %s store: %w", p, err)
@@ -168,6 +171,7 @@ func (s *S3) know(name string, f func(*bucket)) {
 	defer s.mu.Unlock()
 	if b := s.buckets[name]; b != nil {
 		f(b)
+		s.save()
 	}
 }
 
@@ -176,7 +180,7 @@ func (s *S3) acl(name string) string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if b := s.buckets[name]; b != nil {
-		return b.acl
+		return b.ACL
 	}
 	return ""
 }

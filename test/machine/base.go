@@ -18,6 +18,9 @@ import (
 // recipe is part of every base's name: raising it has all of them built anew.
 const recipe = "1"
 
+// aptLock is held by whoever installs packages on this host: apt itself does not wait for another apt to end.
+const aptLock = "converge-apt.lock"
+
 // minimum are the packages that every machine needs.
 var minimum = []string{"systemd", "systemd-sysv", "dbus", "netbase", "ca-certificates", "curl", "procps", "nginx-light"}
 
@@ -26,11 +29,15 @@ var masked = []string{"apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-bac
 	"e2scrub_reap.service", "fstrim.timer", "systemd-networkd.service", "systemd-networkd.socket", "systemd-resolved.service",
 	"systemd-timesyncd.service", "console-getty.service", "nginx.service"}
 
+// Minimum returns the packages that every base has, whatever else is asked for.
+func Minimum() []string { return slices.Clone(minimum) }
+
 // Base returns the root directory of a Debian release with systemd, D-Bus, nginx (masked: whoever tests it unmasks it), curl
 // and packages. It is built once with mmdebstrap and kept in dir, or, when that is "", in .cache/machines of the repository.
-// Several processes may ask for it at once. Packages come from the mirror that this host's apt uses.
+// Several processes may ask for it at once. Packages come from the mirror that this host's apt uses; since a mirror may fail
+// for a moment, a build that failed is tried once more, and the error has what both tries said.
 func Base(ctx context.Context, dir, release string, packages ...string) (string, error) {
-	if err := requirePrograms(ctx); err != nil {
+	if err := Require(ctx); err != nil {
 		return "", err
 	}
 	if dir == "" {
@@ -43,7 +50,7 @@ func Base(ctx context.Context, dir, release string, packages ...string) (string,
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	all := slices.Sorted(slices.Values(append(slices.Clone(minimum), packages...)))
+	all := slices.Compact(slices.Sorted(slices.Values(append(Minimum(), packages...))))
 	sum := sha256.Sum256([]byte(strings.Join(append(all, recipe), "\n")))
 	root := filepath.Join(dir, release+"-"+hex.EncodeToString(sum[:6]))
 	unlock, err := lock(ctx, root+".lock")
@@ -54,27 +61,28 @@ func Base(ctx context.Context, dir, release string, packages ...string) (string,
 	if _, err := os.Stat(root); err == nil {
 		return root, nil
 	}
-	return root, build(ctx, root, release, all)
+	mirror, err := aptMirror(ctx)
+	if err != nil {
+		return "", err
+	}
+	return root, build(ctx, root, release, mirror, all)
 }
 
 // build makes the root beside its place and moves it there when it is whole.
-func build(ctx context.Context, root, release string, packages []string) error {
+func build(ctx context.Context, root, release, mirror string, packages []string) error {
 	unfinished := root + ".unfinished"
-	if err := os.RemoveAll(unfinished); err != nil {
-		return err
+	first := bootstrap(ctx, unfinished, release, mirror, packages)
+	if first != nil {
+		if ctx.Err() != nil {
+			return errors.Join(first, os.RemoveAll(unfinished))
+		}
+		if second := bootstrap(ctx, unfinished, release, mirror, packages); second != nil {
+			err := fmt.Errorf("build a root of Debian %s: first try: %w; second try: %w", release, first, second)
+			return errors.Join(err, os.RemoveAll(unfinished))
+		}
 	}
-	args := []string{"--variant=minbase", "--mode=root", "--format=directory", "--include=" + strings.Join(packages, ","),
-		"--aptopt=APT::Install-Recommends \"false\""}
-	for _, dir := range []string{"doc", "man", "locale", "info"} {
-		args = append(args, "--dpkgopt=path-exclude=/usr/share/"+dir+"/*")
-	}
-	args = append(args, release, unfinished)
-	if mirror, err := aptMirror(ctx); err != nil {
-		return err
-	} else if mirror != "" {
-		args = append(args, mirror)
-	}
-	if err := run(ctx, "mmdebstrap", args...); err != nil {
+	// journald keeps its journal over a power cut only if this directory is there (journald.conf(5), Storage=).
+	if err := os.MkdirAll(filepath.Join(unfinished, "var/log/journal"), 0o755); err != nil {
 		return err
 	}
 	for _, unit := range masked {
@@ -86,15 +94,33 @@ func build(ctx context.Context, root, release string, packages []string) error {
 	return os.Rename(unfinished, root)
 }
 
-// aptMirror returns the archive that this host's apt takes its packages from, or "" when it has no list of any.
+// bootstrap fills a new directory with a release and packages.
+func bootstrap(ctx context.Context, root, release, mirror string, packages []string) error {
+	if err := os.RemoveAll(root); err != nil {
+		return err
+	}
+	args := []string{"--variant=minbase", "--mode=root", "--format=directory", "--include=" + strings.Join(packages, ","),
+		"--aptopt=APT::Install-Recommends \"false\"", "--aptopt=Acquire::Retries \"3\""}
+	for _, dir := range []string{"doc", "man", "locale", "info"} {
+		args = append(args, "--dpkgopt=path-exclude=/usr/share/"+dir+"/*")
+	}
+	args = append(args, release, root)
+	if mirror != "" {
+		args = append(args, mirror)
+	}
+	return runContained(ctx, "mmdebstrap", args...)
+}
+
+// aptMirror returns the archive that this host's apt takes Debian's packages from, or "" when it has no list of any.
 func aptMirror(ctx context.Context) (string, error) {
-	out, err := exec.CommandContext(ctx, "apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE)", "Created-By: Packages").Output()
+	out, err := exec.CommandContext(ctx, "apt-get", "indextargets", "--format", "$(ORIGIN) $(REPO_URI) $(RELEASE)", "Created-By: Packages").Output()
 	if err != nil {
 		return "", fmt.Errorf("ask apt for its mirror: %w", err)
 	}
 	for line := range strings.Lines(string(out)) {
-		uri, release, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if uri != "" && !strings.Contains(release, "security") {
+		origin, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+		uri, release, _ := strings.Cut(rest, " ")
+		if origin == "Debian" && !strings.Contains(release, "security") {
 			return uri, nil
 		}
 	}
@@ -105,17 +131,21 @@ func aptMirror(ctx context.Context) (string, error) {
 var programs = map[string]string{"systemd-nspawn": "systemd-container", "mmdebstrap": "mmdebstrap", "ip": "iproute2",
 	"nsenter": "util-linux", "unshare": "util-linux", "mount": "mount"}
 
-// requirePrograms installs the programs that are missing, with apt-get.
-func requirePrograms(ctx context.Context) error {
+// Require installs the programs that machines need and that are missing on this host, with apt-get. Start, Base and
+// NewNetwork do so themselves.
+func Require(ctx context.Context) error {
 	if os.Geteuid() != 0 {
 		return errors.New("machines need root: run the tests with sudo")
 	}
-	var missing []string
-	for program, pkg := range programs {
-		if _, err := exec.LookPath(program); err != nil && !slices.Contains(missing, pkg) {
-			missing = append(missing, pkg)
-		}
+	if len(missingPackages()) == 0 {
+		return nil
 	}
+	unlock, err := lock(ctx, filepath.Join(os.TempDir(), aptLock))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	missing := missingPackages() // somebody else may have installed them meanwhile
 	if len(missing) == 0 {
 		return nil
 	}
@@ -130,6 +160,39 @@ func requirePrograms(ctx context.Context) error {
 		return err
 	}
 	return run(ctx, "apt-get", install...)
+}
+
+// missingPackages returns the packages of the programs that this host has not.
+func missingPackages() []string {
+	var missing []string
+	for program, pkg := range programs {
+		if _, err := exec.LookPath(program); err != nil && !slices.Contains(missing, pkg) {
+			missing = append(missing, pkg)
+		}
+	}
+	return missing
+}
+
+// runContained is run for what must not go on when this process is killed: it has a process namespace, which ends with it.
+func runContained(ctx context.Context, name string, args ...string) error {
+	args = append([]string{"--pid", "--mount-proc", "--fork", "--kill-child", name}, args...)
+	cmd := exec.Command("unshare", args...)
+	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	p, err := startProcess(cmd)
+	if err != nil {
+		return fmt.Errorf("%s: %w", cmd, err)
+	}
+	if err := p.wait(ctx); err != nil {
+		p.kill()
+		<-p.done // when nobody has its output open any more
+		return fmt.Errorf("%s: %w", cmd, err)
+	}
+	if !cmd.ProcessState.Success() {
+		return fmt.Errorf("%s: %s: %s", cmd, cmd.ProcessState, tail(out.String(), 2000))
+	}
+	return nil
 }
 
 // run runs a program of this host, whose output is part of the error when it fails.

@@ -35,6 +35,7 @@ type Machine struct {
 	Network *Network
 
 	dir     string
+	port    string // of Network
 	space   *namespace
 	cgroups []string
 	ownsNet bool
@@ -47,7 +48,7 @@ type Machine struct {
 
 // Start makes a machine and waits until it is up. Whatever happens, call Stop on a machine that was returned.
 func Start(ctx context.Context, o Options) (*Machine, error) {
-	if err := requirePrograms(ctx); err != nil {
+	if err := Require(ctx); err != nil {
 		return nil, err
 	}
 	m := &Machine{Name: o.Name, Network: o.Network, dir: o.Dir, base: o.Base}
@@ -90,7 +91,7 @@ func (m *Machine) prepare(ctx context.Context) (err error) {
 	if m.space, err = newNamespace(); err != nil {
 		return err
 	}
-	if m.IP, err = m.Network.plug(ctx, m.space); err != nil {
+	if m.IP, m.port, err = m.Network.plug(ctx, m.space); err != nil {
 		return err
 	}
 	if err := m.identify(); err != nil {
@@ -151,8 +152,19 @@ mount -t overlay overlay -o "lowerdir=$base,upperdir=$dir/upper,workdir=$dir/wor
 systemd-nspawn --quiet --register=no --keep-unit --network-namespace-path=/proc/1/fd/3 --machine="$name" \
   --resolv-conf=off --timezone=off --link-journal=no --console=pipe --kill-signal=SIGRTMIN+3 --boot --directory="$dir/root"`
 
-// Boot switches a machine on that is off, after Kill or a poweroff inside, and waits until all its units are up.
+// UnitsFailedError says that a machine is up, but not all that it should run.
+type UnitsFailedError struct {
+	Units string // as systemctl --failed lists them, one on a line
+}
+
+func (e *UnitsFailedError) Error() string { return "units failed: " + e.Units }
+
+// Boot switches a machine on that is off, after Kill or a poweroff inside, and waits until all its units are up. It is an
+// UnitsFailedError when some have failed; the machine is on then.
 func (m *Machine) Boot(ctx context.Context) error {
+	if m.Running() {
+		return fmt.Errorf("boot: machine %s is on already", m.Name)
+	}
 	args := []string{"--mount", "--mount-proc", "--pid", "--fork", "--kill-child", "sh", "-c", bootScript, "sh", m.base, m.dir, m.Name}
 	cmd := exec.Command("unshare", append(args, m.cgroups...)...)
 	cmd.Stdout, cmd.Stderr = m.console, m.console
@@ -185,7 +197,7 @@ func (m *Machine) waitUp(ctx context.Context) error {
 			return nil
 		case err == nil && state == "degraded":
 			failed, _ := m.Run(ctx, "systemctl", "--failed", "--no-legend", "--plain")
-			return fmt.Errorf("units failed: %s", failed.Stdout)
+			return &UnitsFailedError{failed.Stdout}
 		}
 		if err := m.outer.pause(ctx, 20); err != nil {
 			return err
@@ -254,6 +266,38 @@ func (m *Machine) Kill(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// Unplug takes the cable out of the machine: its interface has no carrier until Plug.
+func (m *Machine) Unplug(ctx context.Context) error { return m.cable(ctx, "down") }
+
+// Plug puts the cable back in.
+func (m *Machine) Plug(ctx context.Context) error { return m.cable(ctx, "up") }
+
+func (m *Machine) cable(ctx context.Context, state string) error {
+	if err := m.Network.space.ip(ctx, "link set "+m.port+" "+state); err != nil {
+		return fmt.Errorf("set the network cable of machine %s %s: %w", m.Name, state, err)
+	}
+	return nil
+}
+
+// Journal returns the machine's journal since it was made, the newest last. Of a machine that is off it has what journald
+// had written.
+func (m *Machine) Journal(ctx context.Context) (string, error) {
+	const options = "--no-pager --quiet --output=short-iso-precise"
+	if !m.Running() {
+		out, err := exec.CommandContext(ctx, "journalctl", append(strings.Fields(options),
+			"--directory="+filepath.Join(m.dir, "upper/var/log/journal"))...).Output()
+		if err != nil {
+			return "", fmt.Errorf("read the journal of machine %s, which is off: %w", m.Name, err)
+		}
+		return string(out), nil
+	}
+	r, err := m.Run(ctx, "sh", "-c", "journalctl --sync && exec journalctl "+options)
+	if err == nil && r.Code != 0 {
+		err = fmt.Errorf("read the journal of machine %s: %s", m.Name, r.Stderr)
+	}
+	return r.Stdout, err
 }
 
 // Stop ends the machine and removes all of it.

@@ -34,7 +34,7 @@ const (
 
 // NewNetwork makes a network. Close it when its machines have been stopped.
 func NewNetwork(ctx context.Context) (*Network, error) {
-	if err := requirePrograms(ctx); err != nil {
+	if err := Require(ctx); err != nil {
 		return nil, err
 	}
 	space, err := newNamespace()
@@ -88,20 +88,20 @@ func (n *Network) DialContext(ctx context.Context, network, address string) (net
 // Do runs f on a thread that is in the network: sockets that f itself opens, and processes that it starts, are there.
 func (n *Network) Do(f func() error) error { return n.space.do(f) }
 
-// plug connects a machine's namespace, and returns its address.
-func (n *Network) plug(ctx context.Context, space *namespace) (string, error) {
+// plug connects a machine's namespace, and returns its address and the port of the network that it has.
+func (n *Network) plug(ctx context.Context, space *namespace) (ip, port string, err error) {
 	n.mu.Lock()
 	last := n.next
 	n.next++
 	n.mu.Unlock()
-	ip := "10.77.0." + strconv.Itoa(last)
-	port := "port" + strconv.Itoa(last)
+	ip = "10.77.0." + strconv.Itoa(last)
+	port = "port" + strconv.Itoa(last)
 	for _, args := range []string{
 		"link add " + port + " type veth peer name eth0 netns " + space.path(),
 		"link set " + port + " master br0 up",
 	} {
 		if err := n.space.ip(ctx, args); err != nil {
-			return "", err
+			return "", "", err
 		}
 	}
 	for _, args := range []string{
@@ -111,10 +111,10 @@ func (n *Network) plug(ctx context.Context, space *namespace) (string, error) {
 		"route add default via " + HostIP,
 	} {
 		if err := space.ip(ctx, args); err != nil {
-			return "", err
+			return "", "", err
 		}
 	}
-	return ip, nil
+	return ip, port, nil
 }
 
 // namespace is a network namespace that lives as long as its file is open, or a process is in it.
