@@ -4,7 +4,7 @@ BIN     := bin
 TOOLS   := .cache/tools
 GOLANGCI_VERSION := v2.15.0
 
-.PHONY: build test lint demo bench packages clean
+.PHONY: build test e2e e2e-vagrant lint demo bench packages clean
 
 build: ## the agent, static and stripped
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(BIN)/converge ./cmd/converge
@@ -15,7 +15,15 @@ packages: ## Debian packages for tests and demo
 test: packages build ## all tests, of both modules
 	go vet ./...
 	go test ./...
-	cd test && go vet ./... && go test -timeout 20m ./...
+	cd test && go vet ./... && go test -timeout 20m $$(go list ./... | grep -v /e2e)
+
+e2e: packages ## whole machines in containers (root); make e2e ARGS='-run TestScenarios/live' runs some
+	sh test/e2e/packages.sh
+	cd test && go test -timeout 20m $$(go list ./e2e/... | grep -v '/e2e$$')
+	cd test && go test -v -timeout 40m ./e2e $(ARGS)
+
+e2e-vagrant: ## the same scenarios, and those that need a kernel or a clock of their own, in virtual machines (root)
+	bash test/e2e/vagrant.sh $(ARGS)
 
 lint: $(TOOLS)/golangci-lint-$(GOLANGCI_VERSION) ## gofmt, and golangci-lint on both modules
 	@test -z "$$(gofmt -l .)" || { echo "not formatted; run gofmt -w on:"; gofmt -l .; exit 1; }
