@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/converge-agent/converge/test/e2e/browser"
+	"github.com/converge-agent/converge/test/e2e/instance"
 )
 
 // freshToDone is the whole life of an example on a fresh host: a plan that changes nothing, an apply that does it, and an
@@ -160,12 +161,14 @@ func driftOfEveryKind(w *world) {
 	w.sh(`sed -i 's/^S3_BUCKET=.*/S3_BUCKET=elsewhere/' ` + envFile + `
 		sed -i 's/nosniff/sniff/' ` + siteFile + `
 		systemctl stop mastodon-sidekiq && systemctl disable nginx
-		chmod 777 ` + mediaMoved + `
+		echo elsewhere >> ` + mediaMoved + `
+		sed -i '/include.*converge/d' ` + instance.Site + `
+		rm /etc/ssl/` + files + `/live
 		rm -r /srv/d && ln -sfn /tmp /srv/l`)
 	_, err := w.s3().DeleteBucketPolicy(w.Context(), &s3.DeleteBucketPolicyInput{Bucket: &w.bucket})
 	w.must(err)
 
-	want := []string{"env_file.mastodon", "file.moved", "nginx_site.files", "s3_bucket.media",
+	want := []string{"acme_certificate.files", "env_file.mastodon", "file.moved", "nginx_location.system", "nginx_site.files", "s3_bucket.media",
 		`systemd_service.mastodon["mastodon-sidekiq"]`, "systemd_service.nginx"}
 	if got := drifts(w.plan(changed)); !slices.Equal(got, want) {
 		w.Errorf("the plan shows drift of %q, want %q", got, want)
