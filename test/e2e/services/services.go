@@ -104,6 +104,15 @@ WantedBy=multi-user.target
 `
 }
 
+// Connect returns the client of services that run at an address already, such as those of the Vagrantfile.
+func Connect(ctx context.Context, ip string) (*Services, error) {
+	s := &Services{IP: ip, dial: new(net.Dialer).DialContext, control: &http.Client{}}
+	if err := s.identify(ctx); err != nil {
+		return nil, fmt.Errorf("ask the services at %s for their keys: %w", ip, err)
+	}
+	return s, nil
+}
+
 // succeed runs a script in a machine, which must end with 0.
 func succeed(ctx context.Context, m machines.Machine, script string) error {
 	r, err := m.Run(ctx, "sh", "-ec", script)
