@@ -76,8 +76,8 @@ func eventually(t *testing.T, c *dbus.Conn, unit, name, want string) {
 
 func TestLifeOfAUnit(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "log")
-	script := `trap 'echo reloaded' HUP; trap 'echo stopped; exit 0' TERM; echo started; while :; do sleep 0.05; done`
-	_, c := bus(t, sandbox.Unit{Name: "web-1.service", Command: []string{"/bin/sh", "-c", script}, Reload: syscall.SIGHUP, Log: log})
+	script := `trap 'echo reloaded' USR1; trap 'echo stopped; exit 0' TERM; echo started; while :; do sleep 0.05; done`
+	_, c := bus(t, sandbox.Unit{Name: "web-1.service", Command: []string{"/bin/sh", "-c", script}, Reload: syscall.SIGUSR1, Log: log})
 	const name = "web-1.service"
 	if p := get(t, c, name); p["ActiveState"] != "inactive" || p["LoadState"] != "loaded" || p["MainPID"] != uint32(0) {
 		t.Errorf("before it was started: %v", p)
