@@ -49,3 +49,20 @@ type Clock interface {
 	// SinceBoot is CLOCK_MONOTONIC, the clock of systemd's *TimestampMonotonic properties: it never steps.
 	SinceBoot() time.Duration
 }
+
+// Process is one process of this host.
+type Process struct {
+	PID int
+	// Title is its command line, the arguments parted by spaces: what programs such as nginx write there to say what they are.
+	Title string
+	// StartedBoot is when it started by the clock that never steps, since boot: at most 10 ms earlier than in truth, and by
+	// as long as the host has slept since.
+	StartedBoot time.Duration
+}
+
+// Processes tells what runs.
+type Processes interface {
+	// Children returns the processes that pid has started and that still run, by PID. Those that converge may not see are
+	// missing.
+	Children(pid int) ([]Process, error)
+}

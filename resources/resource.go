@@ -73,6 +73,8 @@ type ReadEnv struct {
 	Users   host.Users
 	Clock   host.Clock
 	Records RecordView
+	// Processes tells what a unit has running.
+	Processes host.Processes
 	// StateDir is where a kind may keep a store of its own (a sync's ledger), below a folder of its kind's name.
 	StateDir string
 	// Upstreams are the resources that this one depends on, by address, as they will be once they are applied. One that

@@ -82,6 +82,7 @@ func (s *source) open(t *terminal, args []string) (*session, error) {
 	}
 	read := resources.ReadEnv{
 		Files: files, Units: units, Probe: commands, Users: users, Clock: host.SystemClock(), StateDir: stateDir,
+		Processes: host.SystemProcesses(),
 	}
 	engine := &plans.Engine{
 		Env:     resources.Env{ReadEnv: read, Files: files, Units: units, Commands: commands},

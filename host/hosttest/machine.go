@@ -128,3 +128,11 @@ func (c *Commands) Calls() []Call {
 	defer c.mu.Unlock()
 	return slices.Clone(c.calls)
 }
+
+// Processes are processes in memory, by the one that has started them.
+type Processes map[int][]host.Process
+
+var _ host.Processes = Processes(nil)
+
+// Children returns the processes that pid has started.
+func (p Processes) Children(pid int) ([]host.Process, error) { return p[pid], nil }

@@ -113,5 +113,5 @@ func (c *certificate) reload(ctx context.Context, env resources.Env) error {
 	if err := nginx.Check(ctx, env.Commands, path.Join(c.ConfDir, "nginx.conf")); err != nil {
 		return diag.Wrap(err, "let nginx answer the authority's challenge", "")
 	}
-	return env.Units.Reload(ctx, c.unit)
+	return nginx.Reload(ctx, env.Units, env.Processes, env.Clock, u)
 }

@@ -185,7 +185,7 @@ func (b *bench) env() resources.Env {
 	return resources.Env{
 		ReadEnv: resources.ReadEnv{
 			Files: b.Files, Units: b.Units, Probe: b.Commands, Users: b.Users, Clock: b.Clock, Records: b.Records,
-			StateDir: "/var/lib/converge",
+			StateDir: "/var/lib/converge", Processes: b.Processes,
 		},
 		Files: b.Files, Units: b.Units, Commands: b.Commands,
 	}
@@ -526,18 +526,6 @@ func TestAbsentTakesAllAway(t *testing.T) {
 	}
 }
 
-// liveNginx is a systemd whose one unit is a real nginx.
-type liveNginx struct {
-	*hosttest.Units
-	t      *testing.T
-	server *nginxtest.Server
-}
-
-func (u *liveNginx) Reload(ctx context.Context, name string) error {
-	u.server.Reload(u.t)
-	return u.Units.Reload(ctx, name)
-}
-
 func TestChallengeIsAnsweredByNginx(t *testing.T) {
 	for _, served := range []bool{false, true} {
 		t.Run(fmt.Sprintf("site serves it: %t", served), func(t *testing.T) {
@@ -553,7 +541,7 @@ func TestChallengeIsAnsweredByNginx(t *testing.T) {
 			server.Start(t, port)
 
 			b := newBench(t, nil)
-			units := &liveNginx{hosttest.NewUnits(b.Clock, host.Unit{Name: "nginx.service", Active: "active"}), t, server}
+			units := nginxtest.NewUnits(server)
 			b.again(config(t, map[string]cty.Value{
 				"http_port": cty.NumberIntVal(int64(port)), "webroot": text(webroot), "conf_dir": text(server.ConfDir),
 				"dir": text(filepath.Join(tmp, "certificate")), "domains": list(name, "second.example.com"),
@@ -568,7 +556,7 @@ func TestChallengeIsAnsweredByNginx(t *testing.T) {
 			env.Files, env.ReadEnv.Files = host.System(), host.System()
 			env.Units, env.ReadEnv.Units = units, units
 			env.Commands, env.Probe = host.SystemCommands(), host.SystemCommands()
-			env.Users = host.SystemUsers()
+			env.Users, env.Processes = host.SystemUsers(), host.SystemProcesses()
 			env.StateDir = filepath.Join(tmp, "state")
 			b.visit = func(r acme.Request) {
 				for _, d := range r.Domains {

@@ -125,9 +125,10 @@ func (c *certificate) snippetEdit(env resources.Env) (host.Edit, error) {
 
 // The bounds of waiting for a nginx that was told to reload: it does so in a fraction of a second, on a busy host in more.
 //
-// One answer is not enough: for 100 ms and longer both the new workers and the old ones take connections, and the old ones
-// know nothing of the challenge (nginx 1.22, src/os/unix/ngx_process_cycle.c, ngx_master_process_cycle). So it must answer
-// every time for as long as answerFor.
+// nginx.Reload has waited for the old workers where it can see them. A killed run has not, and a unit may run its nginx in a
+// container. There one answer is not enough: for 100 ms and longer both the new workers and the old ones take connections,
+// and the old ones know nothing of the challenge (nginx 1.22, src/os/unix/ngx_process_cycle.c, ngx_master_process_cycle). So
+// it must answer every time for as long as answerFor.
 const (
 	answerPoll  = 50 * time.Millisecond
 	answerFor   = 500 * time.Millisecond

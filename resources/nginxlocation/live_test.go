@@ -1,7 +1,6 @@
 package nginxlocation_test
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/converge-agent/converge/host"
-	"github.com/converge-agent/converge/host/hosttest"
 	"github.com/converge-agent/converge/nginx/nginxtest"
 	"github.com/converge-agent/converge/resources"
 	"github.com/converge-agent/converge/resources/nginxlocation"
@@ -19,23 +17,11 @@ import (
 	"github.com/zclconf/go-cty/cty"
 )
 
-// liveUnits is a systemd whose one unit is a real nginx.
-type liveUnits struct {
-	*hosttest.Units
-	t      *testing.T
-	server *nginxtest.Server
-}
-
-func (u *liveUnits) Reload(ctx context.Context, name string) error {
-	u.server.Reload(u.t)
-	return u.Units.Reload(ctx, name)
-}
-
 // live is a site of an admin's on a real nginx and a real file system.
 type live struct {
 	t       *testing.T
 	server  *nginxtest.Server
-	units   *liveUnits
+	units   *nginxtest.Units
 	records resourcetest.Records
 	port    int
 	file    string // of the site
@@ -65,7 +51,7 @@ func newLive(t *testing.T, form string) *live {
 		t.Fatal(err)
 	}
 	l.server.Start(t, l.port)
-	l.units = &liveUnits{Units: hosttest.NewUnits(host.SystemClock(), host.Unit{Name: "nginx.service", Active: "active"}), t: t, server: l.server}
+	l.units = nginxtest.NewUnits(l.server)
 	return l
 }
 
@@ -75,7 +61,7 @@ func (l *live) env() resources.Env {
 	files, commands := host.System(), host.SystemCommands()
 	return resources.Env{
 		ReadEnv: resources.ReadEnv{Files: files, Units: l.units, Probe: commands, Users: host.SystemUsers(), Clock: host.SystemClock(), Records: l.records,
-			StateDir: filepath.Join(l.server.Dir, "state")},
+			StateDir: filepath.Join(l.server.Dir, "state"), Processes: host.SystemProcesses()},
 		Files: files, Units: l.units, Commands: commands,
 	}
 }

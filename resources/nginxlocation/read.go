@@ -115,6 +115,9 @@ func (l *location) readLoaded(ctx context.Context, env resources.ReadEnv, st *st
 	if err != nil {
 		return err
 	}
+	if unit, err = nginx.Carried(env.Processes, unit); err != nil {
+		return err
+	}
 	st.unit = resources.LastRead(unit)
 	watched, err := l.watched(env.Files)
 	if err != nil {

@@ -106,7 +106,7 @@ func (s *site) reload(ctx context.Context, env resources.Env) error {
 	if err != nil {
 		return err
 	}
-	if err := env.Units.Reload(ctx, s.unit); err != nil {
+	if err := nginx.Reload(ctx, env.Units, env.Processes, env.Clock, u); err != nil {
 		return err
 	}
 	loaded := resources.NowLoaded(u, watched)

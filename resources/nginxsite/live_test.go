@@ -1,19 +1,20 @@
 package nginxsite_test
 
 import (
-	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
 	"math/big"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/converge-agent/converge/diag"
 	"github.com/converge-agent/converge/host"
-	"github.com/converge-agent/converge/host/hosttest"
 	"github.com/converge-agent/converge/nginx/nginxtest"
 	"github.com/converge-agent/converge/resources"
 	"github.com/converge-agent/converge/resources/nginxsite"
@@ -21,41 +22,28 @@ import (
 	"github.com/zclconf/go-cty/cty"
 )
 
-// liveUnits is a systemd whose one unit is a real nginx.
-type liveUnits struct {
-	*hosttest.Units
-	t       *testing.T
-	server  *nginxtest.Server
-	reloads int
-}
-
-func (u *liveUnits) Reload(ctx context.Context, name string) error {
-	u.server.Reload(u.t)
-	u.reloads++
-	return u.Units.Reload(ctx, name)
-}
-
 // live is sites on a real nginx and a real file system.
 type live struct {
 	t       *testing.T
 	server  *nginxtest.Server
-	units   *liveUnits
+	units   *nginxtest.Units
 	records resourcetest.Records
 	ca      *nginxtest.CA
 	port    int
 	tls     int
 	dir     string
+	clock   host.Clock
 }
 
 func newLive(t *testing.T) *live {
 	t.Helper()
 	dir := t.TempDir()
-	l := &live{t: t, server: nginxtest.New(t, dir), records: resourcetest.Records{}, ca: nginxtest.NewCA(t, dir), dir: dir,
+	l := &live{t: t, server: nginxtest.New(t, dir), clock: host.SystemClock(), records: resourcetest.Records{}, ca: nginxtest.NewCA(t, dir), dir: dir,
 		port: nginxtest.FreePort(t), tls: nginxtest.FreePort(t)}
 	base := nginxtest.FreePort(t)
 	l.server.WriteSite(t, "base", fmt.Sprintf("server { listen 127.0.0.1:%d; return 204; }", base))
 	l.server.Start(t, base)
-	l.units = &liveUnits{Units: hosttest.NewUnits(host.SystemClock(), host.Unit{Name: "nginx.service", Active: "active"}), t: t, server: l.server}
+	l.units = nginxtest.NewUnits(l.server)
 	return l
 }
 
@@ -84,8 +72,8 @@ func (l *live) site(content string) resources.Resource {
 func (l *live) env() resources.Env {
 	files, commands := host.System(), host.SystemCommands()
 	return resources.Env{
-		ReadEnv: resources.ReadEnv{Files: files, Units: l.units, Probe: commands, Users: host.SystemUsers(), Clock: host.SystemClock(), Records: l.records,
-			StateDir: filepath.Join(l.dir, "state")},
+		ReadEnv: resources.ReadEnv{Files: files, Units: l.units, Probe: commands, Users: host.SystemUsers(), Clock: l.clock, Records: l.records,
+			StateDir: filepath.Join(l.dir, "state"), Processes: host.SystemProcesses()},
 		Files: files, Units: l.units, Commands: commands,
 	}
 }
@@ -182,9 +170,9 @@ func TestLiveSite(t *testing.T) {
 	must(answer("two"), resources.None)
 
 	l.server.Reload(t) // by hand
-	reloads := l.units.reloads
+	reloads := len(l.units.Calls())
 	must(answer("two"), resources.None)
-	if l.units.reloads != reloads {
+	if len(l.units.Calls()) != reloads {
 		t.Errorf("a reload by hand cost another")
 	}
 }
@@ -229,5 +217,65 @@ func TestLiveSiteSurvivesWhatNginxRefuses(t *testing.T) {
 	}
 	if body, _ := l.get(); body != "two" {
 		t.Errorf("got %q after the neighbour was mended", body)
+	}
+}
+
+// hasty is a clock on which minutes have passed as soon as nginx has given up to bind a port.
+type hasty struct {
+	host.Clock
+	t      *testing.T
+	server *nginxtest.Server
+}
+
+func (h hasty) passed() time.Duration {
+	if strings.Contains(h.server.Log(h.t), "still could not bind()") {
+		return 10 * time.Minute
+	}
+	return 0
+}
+
+func (h hasty) Now() time.Time           { return h.Clock.Now().Add(h.passed()) }
+func (h hasty) SinceBoot() time.Duration { return h.Clock.SinceBoot() + h.passed() }
+
+// TestLiveSiteWhosePortIsTaken: nginx -t finds nothing wrong with a port that another program has, and systemd is content
+// when the signal is sent. nginx goes on as before, which is a failure; once the port is free the next run reloads.
+func TestLiveSiteWhosePortIsTaken(t *testing.T) {
+	l := newLive(t)
+	serial := l.pair("1")
+	if _, err := l.run(answer("one")); err != nil {
+		t.Fatal(err)
+	}
+	var config net.ListenConfig
+	other, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = other.Close() }()
+	l.port = other.Addr().(*net.TCPAddr).Port
+	l.clock = hasty{l.clock, t, l.server}
+	_, err = l.run(answer("two"))
+	if err == nil || !strings.Contains(err.Error(), "nginx had not taken the new configuration") || !strings.Contains(diag.Fix(err), "ss -ltnp") {
+		t.Errorf("got %v, fix %q", err, diag.Fix(err))
+	}
+	if body, _ := l.get(); body != "one" {
+		t.Errorf("with the port taken the site answers %q", body)
+	}
+	if out, err := l.server.Test(t); err != nil {
+		t.Fatalf("nginx -t sees it, so that the test shows nothing: %s", out)
+	}
+
+	l.clock = host.SystemClock()
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c, err := l.run(answer("two"))
+	if err != nil || c.Action != resources.Update || !strings.Contains(c.Summary, "reload nginx: ") {
+		t.Fatalf("with the port free: %s %q, %v; want a reload", c.Action, c.Summary, err)
+	}
+	if body, got := l.get(); body != "two" || got.Cmp(serial) != 0 || !nginxtest.Answers(l.port) {
+		t.Errorf("with the port free the site answers %q", body)
+	}
+	if c, err := l.run(answer("two")); err != nil || c.Action != resources.None {
+		t.Errorf("the run after that: %s %q, %v", c.Action, c.Summary, err)
 	}
 }

@@ -148,6 +148,9 @@ func (s *site) readLoaded(ctx context.Context, env resources.ReadEnv, st *state)
 	if err != nil {
 		return err
 	}
+	if unit, err = nginx.Carried(env.Processes, unit); err != nil {
+		return err
+	}
 	st.unit = resources.LastRead(unit)
 	watched, err := s.watched(env.Files, st)
 	if err != nil {

@@ -165,7 +165,7 @@ func (b *bench) env() resources.Env {
 	return resources.Env{
 		ReadEnv: resources.ReadEnv{
 			Files: b.Files, Units: b.Units, Probe: b.Commands, Users: b.Users, Clock: b.Clock, Records: b.Records,
-			StateDir: "/var/lib/converge", Upstreams: b.Upstreams,
+			StateDir: "/var/lib/converge", Upstreams: b.Upstreams, Processes: b.Processes,
 		},
 		Files: b.Files, Units: b.Units, Commands: b.Commands,
 	}

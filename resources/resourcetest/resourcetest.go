@@ -41,6 +41,8 @@ type Host struct {
 	Users    host.Users
 	Clock    *hosttest.Clock
 	Records  Records
+	// Processes are what runs, by the process that has started it.
+	Processes hosttest.Processes
 	// Upstreams are what the resource depends on.
 	Upstreams map[resources.Address]resources.Upstream
 }
@@ -134,7 +136,7 @@ func (h *Host) Env() resources.Env {
 	return resources.Env{
 		ReadEnv: resources.ReadEnv{
 			Files: h.Files, Units: h.Units, Probe: h.Commands, Users: h.Users, Clock: h.Clock, Records: h.Records,
-			StateDir: stateDir, Upstreams: h.Upstreams,
+			StateDir: stateDir, Upstreams: h.Upstreams, Processes: h.Processes,
 		},
 		Files: h.Files, Units: h.Units, Commands: h.Commands,
 		Progress: func(resources.Progress) {},

@@ -84,7 +84,7 @@ func (h *certHost) env() resources.Env {
 	return resources.Env{
 		ReadEnv: resources.ReadEnv{
 			Files: files, Units: units, Probe: commands, Users: host.SystemUsers(), Clock: h.clock,
-			Records: resourcetest.Records{}, StateDir: filepath.Join(h.dir, "state"),
+			Records: resourcetest.Records{}, StateDir: filepath.Join(h.dir, "state"), Processes: host.SystemProcesses(),
 		},
 		Files: files, Units: units, Commands: commands,
 	}

@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"context"
 	"crypto/md5"
 	"crypto/tls"
 	"crypto/x509"
@@ -17,7 +16,6 @@ import (
 	"github.com/converge-agent/converge/acme"
 	"github.com/converge-agent/converge/diag"
 	"github.com/converge-agent/converge/host"
-	"github.com/converge-agent/converge/host/hosttest"
 	"github.com/converge-agent/converge/nginx/nginxtest"
 	"github.com/converge-agent/converge/objectstore"
 	"github.com/converge-agent/converge/plans"
@@ -40,18 +38,6 @@ type mediaHost struct {
 	plain, tls int
 }
 
-// reloading is a systemd whose nginx.service is a real nginx.
-type reloading struct {
-	*hosttest.Units
-	t      *testing.T
-	server *nginxtest.Server
-}
-
-func (r *reloading) Reload(ctx context.Context, name string) error {
-	r.server.Reload(r.t)
-	return r.Units.Reload(ctx, name)
-}
-
 func newMediaHost(t *testing.T, p lab.Personality) *mediaHost {
 	t.Helper()
 	l := newLab(t)
@@ -65,7 +51,7 @@ func newMediaHost(t *testing.T, p lab.Personality) *mediaHost {
 	base := nginxtest.FreePort(t)
 	h.server.WriteSite(t, "base", fmt.Sprintf("server { listen 127.0.0.1:%d; return 204; }", base))
 	h.server.Start(t, base)
-	h.units = &reloading{hosttest.NewUnits(host.SystemClock(), host.Unit{Name: "nginx.service", Active: "active"}), t, h.server}
+	h.units = nginxtest.NewUnits(h.server)
 	return h
 }
 
@@ -126,6 +112,7 @@ func (h *mediaHost) run() []plans.Outcome {
 	engine := &plans.Engine{Records: records, Env: resources.Env{
 		ReadEnv: resources.ReadEnv{
 			Files: files, Units: h.units, Probe: commands, Users: users, Clock: host.SystemClock(), StateDir: state,
+			Processes: host.SystemProcesses(),
 		},
 		Files: files, Units: h.units, Commands: commands,
 	}}
