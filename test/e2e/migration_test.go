@@ -32,7 +32,10 @@ func liveMigration(w *world) {
 
 	w.eventually("people are busy", func() bool { return people.count() >= 20 })
 	visitor.expectSwitch(true)
-	for _, mark := range []string{"", "test -e " + certFile, "grep -q ^S3_ENABLED " + envFile} {
+	w.refuseWrites(3 * time.Second)
+	w.killRun("")
+	w.look("during", domain)
+	for _, mark := range []string{"test -e " + certFile, "grep -q ^S3_ENABLED " + envFile} {
 		w.refuseWrites(3 * time.Second)
 		w.killRun(mark)
 	}
@@ -41,7 +44,7 @@ func liveMigration(w *world) {
 	})
 	visitor.expectSwitch(false)
 	rounds := visitor.rounds()
-	w.look("during", files)
+	w.look("right after", files)
 	w.eventually("the visitor has gone round some times more", func() bool { return visitor.rounds() >= rounds+5 })
 	stop()
 	busy.Wait()
