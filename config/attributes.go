@@ -16,12 +16,12 @@ import (
 
 // body evaluates the attributes and blocks of a body. What cannot be evaluated is unknown in the result, so that all the
 // rest can still be checked.
-func (e *evaluator) body(body *hclsyntax.Body, attrs []resources.Attr, scope *hcl.EvalContext, top bool) (cty.Value, hcl.Diagnostics) {
+func (e *evaluator) body(body *hclsyntax.Body, attrs []resources.Attr, scope *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
 	var diags hcl.Diagnostics
 	out := map[string]cty.Value{}
 	for _, a := range attributes(body) {
 		known := resources.Find(attrs, a.Name)
-		if known == nil || known.Block != nil || top && isMeta(a.Name) {
+		if known == nil || known.Block != nil {
 			continue // no attribute of the kind, or reported by Load
 		}
 		v, bad := e.value(a.Expr, scope)
@@ -36,7 +36,7 @@ func (e *evaluator) body(body *hclsyntax.Body, attrs []resources.Attr, scope *hc
 		if _, twice := out[b.Type]; twice || known == nil || known.Block == nil || len(b.Labels) > 0 {
 			continue // reported by Load
 		}
-		v, bad := e.body(b.Body, known.Block, scope, false)
+		v, bad := e.body(b.Body, known.Block, scope)
 		diags = append(diags, bad...)
 		out[b.Type] = v
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/converge-agent/converge/resources"
 	"github.com/hashicorp/hcl/v2"
@@ -31,6 +30,7 @@ type block struct {
 	forEach   hclsyntax.Expression // nil where it is not written, like when
 	when      hclsyntax.Expression
 	dependsOn []reference
+	bounds    bounds
 	misspelt  bool // an attribute that there is not was written, most likely in the place of one that now seems missing
 }
 
@@ -45,7 +45,8 @@ func (u *unit) expressions() []hclsyntax.Expression {
 		return []hclsyntax.Expression{u.local}
 	}
 	var out []hclsyntax.Expression
-	for _, e := range []hclsyntax.Expression{u.block.forEach, u.block.when} {
+	b := u.block.bounds
+	for _, e := range []hclsyntax.Expression{u.block.forEach, u.block.when, b.timeout, b.attempts, b.delay} {
 		if e != nil {
 			out = append(out, e)
 		}
@@ -57,12 +58,14 @@ func (u *unit) expressions() []hclsyntax.Expression {
 func (b *block) written() []hclsyntax.Expression {
 	var out []hclsyntax.Expression
 	for _, a := range attributes(b.body) {
-		if !isMeta(a.Name) {
+		if !isMeta(b.kind.Attrs, a.Name) {
 			out = append(out, a.Expr)
 		}
 	}
 	for _, nested := range b.body.Blocks {
-		out = append(out, expressionsIn(nested.Body)...)
+		if !isMeta(b.kind.Attrs, nested.Type) {
+			out = append(out, expressionsIn(nested.Body)...)
+		}
 	}
 	return out
 }
@@ -85,8 +88,13 @@ func attributes(body *hclsyntax.Body) []*hclsyntax.Attribute {
 	})
 }
 
-// isMeta reports whether an attribute is one that every block of a kind has.
-func isMeta(name string) bool { return name == "for_each" || name == "when" || name == "depends_on" }
+// metaNames are the attributes and the block that every block of a kind has, unless the kind has one of that name itself.
+var metaNames = []string{"for_each", "when", "depends_on", "timeout", "retry"}
+
+// isMeta reports whether name is written in a block of a kind with these attributes for every kind's meaning.
+func isMeta(attrs []resources.Attr, name string) bool {
+	return slices.Contains(metaNames, name) && resources.Find(attrs, name) == nil
+}
 
 // declare takes in the top level of one file.
 func (c *Config) declare(body *hclsyntax.Body) hcl.Diagnostics {
@@ -184,6 +192,11 @@ func (b *block) takeMeta() hcl.Diagnostics {
 	if a := b.body.Attributes["when"]; a != nil {
 		b.when = a.Expr
 	}
+	diags := b.takeBounds()
+	return append(diags, b.takeDependsOn()...)
+}
+
+func (b *block) takeDependsOn() hcl.Diagnostics {
 	a := b.body.Attributes["depends_on"]
 	if a == nil {
 		return nil
@@ -215,7 +228,7 @@ func (b *block) takeMeta() hcl.Diagnostics {
 func checkBody(kind string, attrs []resources.Attr, body *hclsyntax.Body, top bool) hcl.Diagnostics {
 	var diags hcl.Diagnostics
 	for _, a := range attributes(body) {
-		if top && isMeta(a.Name) {
+		if top && isMeta(attrs, a.Name) {
 			continue
 		}
 		known := resources.Find(attrs, a.Name)
@@ -229,6 +242,9 @@ func checkBody(kind string, attrs []resources.Attr, body *hclsyntax.Body, top bo
 	}
 	first := map[string]hcl.Range{}
 	for _, b := range body.Blocks {
+		if top && b.Type == "retry" && isMeta(attrs, b.Type) {
+			continue // see takeBounds
+		}
 		known := resources.Find(attrs, b.Type)
 		where, twice := first[b.Type]
 		switch {
@@ -257,7 +273,7 @@ func namesOf(attrs []resources.Attr, top bool) []string {
 		out = append(out, a.Name)
 	}
 	if top {
-		out = append(out, strings.Fields("for_each when depends_on")...)
+		out = append(out, metaNames...)
 	}
 	return out
 }

@@ -65,12 +65,17 @@ func (e *evaluator) readFacts(u *unit, i *instance, config cty.Value) {
 		e.unknown(u, i, "it is switched off by when, so nothing is read")
 		return
 	}
-	exports, err := u.block.kind.Facts(e.ctx, *e.env, config)
+	ctx, cancel := resources.Within(e.ctx, i.timeout)
+	defer cancel()
+	exports, err := u.block.kind.Facts(ctx, *e.env, config)
 	if err == nil {
 		exports, err = completeExports(u.block.kind, exports)
 	}
+	if err == nil {
+		i.facts, err = digestOf(plainData(exports, true))
+	}
 	if err != nil {
-		i.fail(u, &failure{origin: u, err: err})
+		i.fail(u, &failure{origin: u, err: resources.TimedOut(ctx, err)})
 		return
 	}
 	i.exports = exports

@@ -15,7 +15,11 @@ import (
 // secrets as they are, references by their address and exports. Secrets among the exports of a resource that is only
 // referred to are left out: a new password in one is no change in the others.
 func digest(attrs []resources.Attr, config cty.Value) (string, error) {
-	text, err := json.Marshal(canonical(attrs, config))
+	return digestOf(canonical(attrs, config))
+}
+
+func digestOf(data any) (string, error) {
+	text, err := json.Marshal(data)
 	if err != nil {
 		return "", fmt.Errorf("encode the configuration: %w", err)
 	}

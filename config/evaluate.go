@@ -180,6 +180,9 @@ func (e *evaluator) node(u *unit, i *instance) resources.Node {
 		Kind:    u.block.kind,
 		Where:   place(u.at),
 		Config:  i.digest,
+		Facts:   i.facts,
+		Timeout: i.timeout,
+		Retry:   i.retry,
 		Err:     i.err,
 	}
 	if n.Err == nil {

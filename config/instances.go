@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/converge-agent/converge/resources"
 	"github.com/converge-agent/converge/secret"
@@ -26,6 +27,9 @@ type instance struct {
 	exports  cty.Value // an object, perhaps of unknown values
 	resource resources.Resource
 	digest   string
+	facts    string // digest of what was read; "" of a kind without facts
+	timeout  time.Duration
+	retry    resources.Retry
 	err      error
 }
 
@@ -177,8 +181,9 @@ func (e *evaluator) instance(u *unit, key string, each map[string]cty.Value) *in
 	var diags hcl.Diagnostics
 	i.managed, diags = e.when(u, i.scope)
 	diags = append(diags, e.checkKeys(u.block.dependsOn)...)
-	written, bad := e.body(u.block.body, u.block.kind.Attrs, i.scope, true)
+	written, bad := e.body(u.block.body, u.block.kind.Attrs, i.scope)
 	diags = append(diags, bad...)
+	diags = append(diags, e.bounds(u, i)...)
 	config, errs := u.block.kind.Complete(written)
 	for _, err := range errs {
 		if !u.block.misspelt || hasValue(written, err.Path) { // else it only seems missing

@@ -26,6 +26,7 @@ func (e *Engine) Apply(ctx context.Context, p *Plan) *Report {
 		res := run.apply(ctx, i, holders)
 		res.Item, res.Elapsed, res.holders = p.Items[i], e.Env.Clock.SinceBoot()-began, holders
 		run.results[i] = res
+		run.failed = run.failed || res.Outcome == Failed
 		e.emit(Event{Type: Ended, Item: res.Item, Result: &run.results[i]})
 	})
 	return &Report{Results: run.results, Elapsed: e.Env.Clock.SinceBoot() - start}
@@ -50,12 +51,15 @@ type applying struct {
 	*Engine
 	plan      *Plan
 	results   []Result
+	failed    bool     // something has
 	upstreams sync.Map // of index: resources.Upstream, of those that are as they should be
 }
 
 func (a *applying) apply(ctx context.Context, i int, holders []int) Result {
 	it := a.plan.Items[i]
 	switch {
+	case a.FailFast && a.failed:
+		return Result{Outcome: Skipped, Message: "not begun: something failed before it, and --fail-fast is given"}
 	case it.Err != nil:
 		return Result{Outcome: Failed, Err: it.Err}
 	case it.Node.Resource == nil:
@@ -65,7 +69,7 @@ func (a *applying) apply(ctx context.Context, i int, holders []int) Result {
 		return Result{Outcome: Skipped, Message: "the run was interrupted before it"}
 	}
 	env := a.envOf(i)
-	change, err := readAndDiff(ctx, it.Node.Resource, env.ReadEnv)
+	change, err := readAndDiff(ctx, it.Node, env.ReadEnv)
 	if err != nil {
 		if len(holders) > 0 {
 			return a.held(holders) // most likely it cannot be read because of them: one failure, one message
@@ -85,13 +89,7 @@ func (a *applying) apply(ctx context.Context, i int, holders []int) Result {
 	}
 	a.emit(Event{Type: Began, Item: it})
 	env.Progress = func(pr resources.Progress) { a.emit(Event{Type: Progressed, Item: it, Progress: pr}) }
-	if err := it.Node.Resource.Apply(ctx, env, change); err != nil {
-		return ended(err)
-	}
-	if change.Action == resources.Check {
-		return a.keep(i, change, Result{Outcome: Checked, Message: change.Summary})
-	}
-	return a.prove(ctx, i, env, change)
+	return a.tries(ctx, i, env, change)
 }
 
 func (a *applying) envOf(i int) resources.Env {
@@ -178,7 +176,7 @@ func ended(err error) Result {
 
 // prove reads the resource again: what is left to do is a failure.
 func (a *applying) prove(ctx context.Context, i int, env resources.Env, done resources.Change) Result {
-	left, err := readAndDiff(ctx, a.plan.Items[i].Node.Resource, env.ReadEnv)
+	left, err := readAndDiff(ctx, a.plan.Items[i].Node, env.ReadEnv)
 	if err != nil {
 		return Result{Outcome: Failed, Err: diag.Wrap(err, "read it again after the change", "")}
 	}

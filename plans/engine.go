@@ -13,6 +13,8 @@ type Engine struct {
 	Records *Records
 	// Parallelism bounds how many resources are read at once; 0 means DefaultParallelism.
 	Parallelism int
+	// FailFast has Apply begin nothing more after the first failure, not even the repair of drift.
+	FailFast bool
 	// Events hears of everything as it happens, one call at a time; nil hears nothing.
 	Events func(Event)
 }

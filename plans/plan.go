@@ -16,7 +16,9 @@ import (
 // Plan is what an apply would do, resource by resource, in the order of the configuration.
 type Plan struct {
 	Items []*Item
-	graph *graph
+	// Targets are those of a plan that is only about a part of the configuration (Target); nil: it is about all of it.
+	Targets []string
+	graph   *graph
 }
 
 // Item is the plan of one resource.
@@ -131,7 +133,7 @@ func (p *planning) plan(ctx context.Context, i int) {
 	env := p.Env.ReadEnv
 	env.Files, env.Records = p.overlay, rec
 	env.Upstreams = p.graph.upstreamsOf(i, &p.upstreams)
-	it.Change, it.Err = readAndDiff(ctx, it.Node.Resource, env)
+	it.Change, it.Err = readAndDiff(ctx, it.Node, env)
 	if it.Err != nil && len(it.HeldBy) > 0 { // most likely because of them: one failure, one message
 		it.Err, it.Change = nil, resources.Change{Action: resources.Wait, Summary: "cannot be read yet"}
 	}
@@ -166,14 +168,6 @@ func (p *planning) holders(i int) []resources.Address {
 		}
 	}
 	return held
-}
-
-func readAndDiff(ctx context.Context, r resources.Resource, env resources.ReadEnv) (resources.Change, error) {
-	state, err := r.Read(ctx, env)
-	if err != nil {
-		return resources.Change{}, err
-	}
-	return r.Diff(state), nil
 }
 
 // upstream is what others see of an item once its change has been made.

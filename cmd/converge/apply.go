@@ -46,6 +46,9 @@ func newApply(t *terminal, code *int) *cobra.Command {
 		},
 	}
 	a.flags(cmd.Flags())
+	a.control.flags(cmd.Flags())
+	cmd.Flags().BoolVar(&a.failFast, "fail-fast", false,
+		"after the first failure begin nothing more, not even the repair of drift")
 	cmd.Flags().BoolVar(&a.autoApprove, "auto-approve", false, "do not ask before changing anything")
 	cmd.Flags().BoolVar(&a.detailed, "detailed-exitcode", false,
 		"exit with 0 when nothing changed, 2 when something did, 4 on failures, 6 on both, 1 when it could not run")
@@ -61,14 +64,15 @@ func (a *applyCommand) run(ctx context.Context, t *terminal, s *session) (*plans
 	if err != nil {
 		return nil, err
 	}
-	if !t.quiet && p.Changes() > 0 {
-		view := &planView{terminal: t, fullDiff: a.fullDiff}
-		if a.autoApprove {
-			view.body(p)
-			view.footer(p)
-		} else {
-			view.print(p) // with what cannot be planned, before anybody says yes
-		}
+	switch view := (&planView{terminal: t, fullDiff: a.fullDiff}); {
+	case t.quiet:
+	case p.Changes() == 0:
+		t.partial(p)
+	case a.autoApprove:
+		view.body(p)
+		view.footer(p)
+	default:
+		view.print(p) // with what cannot be planned, before anybody says yes
 	}
 	if p.Changes() > 0 && !a.autoApprove {
 		if !interactive(t.in) {

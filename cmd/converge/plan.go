@@ -33,6 +33,7 @@ func newPlan(t *terminal, code *int) *cobra.Command {
 		},
 	}
 	src.flags(cmd.Flags())
+	src.control.flags(cmd.Flags())
 	cmd.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit with 0 when there is nothing to do, 2 when there is, 1 on errors")
 	cmd.Flags().BoolVar(&view.fullDiff, "diff", false, "show long differences in full")
 	return cmd

@@ -26,6 +26,7 @@ import (
 type source struct {
 	vars     config.Variables
 	stateDir string
+	control
 }
 
 // defaultStateDir is where records, ledgers and account keys live (file-hierarchy(7): /var/lib, persistent private data).
@@ -59,6 +60,7 @@ type session struct {
 	engine *plans.Engine
 	stores *objectstore.Clients
 	units  *host.SystemdUnits
+	control
 }
 
 func (s *session) close() { s.units.Close() }
@@ -86,9 +88,9 @@ func (s *source) open(t *terminal, args []string) (*session, error) {
 	}
 	engine := &plans.Engine{
 		Env:     resources.Env{ReadEnv: read, Files: files, Units: units, Commands: commands},
-		Records: records,
+		Records: records, Parallelism: s.parallelism, FailFast: s.failFast,
 	}
-	return &session{config: cfg, engine: engine, stores: stores, units: units}, nil
+	return &session{config: cfg, engine: engine, stores: stores, units: units, control: s.control}, nil
 }
 
 // load parses and checks the configuration named by a command's only argument, by default the current directory.
@@ -136,10 +138,19 @@ func report(t *terminal, sources map[string]*hcl.File, diags hcl.Diagnostics) er
 // plan evaluates the configuration and plans it.
 func (s *session) plan(ctx context.Context, t *terminal) (*plans.Plan, error) {
 	nodes, diags := s.config.Evaluate(ctx, s.engine.Env.ReadEnv)
-	if err := report(t, s.config.Sources(), diags); err != nil {
+	err := report(t, s.config.Sources(), diags)
+	if err != nil {
 		return nil, err
 	}
-	return s.engine.Plan(ctx, nodes)
+	if nodes, err = plans.Target(nodes, s.targets); err != nil {
+		return nil, err
+	}
+	p, err := s.engine.Plan(ctx, nodes)
+	if err != nil {
+		return nil, err
+	}
+	p.Targets = s.targets
+	return p, nil
 }
 
 // hostLock is held by the one apply that may run on a host at a time, whatever its state directory.

@@ -43,6 +43,7 @@ func (v *planView) print(p *plans.Plan) {
 
 // body shows what the plan would do, and what waits.
 func (v *planView) body(p *plans.Plan) {
+	v.partial(p)
 	width := 0
 	for _, it := range p.Items {
 		if it.Change.Action != resources.None {

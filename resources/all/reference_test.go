@@ -62,7 +62,11 @@ func checkDocs(t *testing.T, where string, attrs []resources.Attr) {
 func reference(kinds []*resources.Kind) string {
 	var b strings.Builder
 	b.WriteString("# Reference\n\nThe kinds of blocks, made from the code by `go test ./resources/all -update`. Every block has one label, and may have\n" +
-		"`for_each` (a set or map of strings), `when` (true or false) and `depends_on` (a list of references).\n")
+		"`for_each` (a set or map of strings), `when` (true or false) and `depends_on` (a list of references).\n\n" +
+		"Every block may also have `timeout` (a duration), which bounds each try to read and each try to apply it, and a block\n" +
+		"`retry { … }` with `attempts` (how often a failed apply is tried in all, 3 where it is not written) and `delay` (the pause\n" +
+		"before each further try, \"10s\"). A kind that lists a `timeout` below has one of its own: there it has that meaning\n" +
+		"instead. Facts are read once, so they take no `retry`. More in [plans.md](plans.md).\n")
 	for _, k := range kinds {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n", k.Name, k.Doc)
 		writeAttrs(&b, "", k.Attrs)
