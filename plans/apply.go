@@ -60,6 +60,8 @@ func (a *applying) apply(ctx context.Context, i int, holders []int) Result {
 	switch {
 	case a.FailFast && a.failed:
 		return Result{Outcome: Skipped, Message: "not begun: something failed before it, and --fail-fast is given"}
+	case it.Err != nil && it.Left != nil:
+		return it.Left.result()
 	case it.Err != nil:
 		return Result{Outcome: Failed, Err: it.Err}
 	case it.Node.Resource == nil:
@@ -71,10 +73,16 @@ func (a *applying) apply(ctx context.Context, i int, holders []int) Result {
 	env := a.envOf(i)
 	change, err := readAndDiff(ctx, it.Node, env.ReadEnv)
 	if err != nil {
+		if it.Left != nil {
+			return it.Left.result()
+		}
 		if len(holders) > 0 {
 			return a.held(holders) // most likely it cannot be read because of them: one failure, one message
 		}
 		return Result{Outcome: Failed, Err: err}
+	}
+	if it.Left != nil && change.Action != resources.None {
+		return a.leave(ctx, i, env, change)
 	}
 	heals := (&Item{Change: change, Drift: it.Drift}).heals()
 	if len(holders) > 0 && change.Action != resources.None && !heals {

@@ -35,6 +35,8 @@ type Item struct {
 	Drift bool
 	// Follows says that something it needs changes in this plan too, so that its own change may come from there.
 	Follows bool
+	// Left is why an apply is to leave the resource alone though there may be something to do; nil: it does not.
+	Left *Left
 }
 
 // held reports whether the item's change is kept from being made.
@@ -50,11 +52,14 @@ func (it *Item) heals() bool {
 // Later reports whether something is to be done about the resource, but not now: it is held, waits, or is in progress.
 func (it *Item) Later() bool {
 	waits := it.Change.Action == resources.Wait || it.Change.Action == resources.InProgress
-	return it.Err == nil && (waits || it.held() && it.Change.Action != resources.Blocked)
+	left := it.Left != nil && it.Change.Action != resources.None && !it.Left.renews
+	return it.Err == nil && (waits || left || it.held() && it.Change.Action != resources.Blocked)
 }
 
 // Changes reports whether applying the plan would change this resource now.
-func (it *Item) Changes() bool { return it.Err == nil && !it.held() && it.Change.Action.Changes() }
+func (it *Item) Changes() bool {
+	return it.Err == nil && !it.held() && it.Change.Action.Changes() && (it.Left == nil || it.Left.renews)
+}
 
 // Changes counts the resources that applying would change now.
 func (p *Plan) Changes() int {

@@ -46,6 +46,10 @@ type Change struct {
 	Notes   []string    // what the admin should know though nothing is done about it
 	Wait    *Waiting    // with Action Wait
 
+	// Renewal is the part of this change that renews what runs out by itself, a certificate, or has it read, and nothing
+	// else; nil: there is none. It is made even while converge is disabled, so Apply may be called with it alone.
+	Renewal *Change
+
 	// Digest stands for the content of the watched paths as this change leaves them; "" when their bytes are not known yet.
 	// It may be made from secrets: the engine keys it before anybody sees it.
 	Digest string

@@ -64,6 +64,10 @@ func (a *applyCommand) run(ctx context.Context, t *terminal, s *session) (*plans
 	if err != nil {
 		return nil, err
 	}
+	if s.disabled != nil {
+		p.Disable(s.disabled)
+		t.disabled(s.disabled)
+	}
 	switch view := (&planView{terminal: t, fullDiff: a.fullDiff}); {
 	case t.quiet:
 	case p.Changes() == 0:

@@ -67,6 +67,6 @@ func newRoot(t *terminal, code *int) *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = false
-	root.AddCommand(newValidate(t), newPlan(t, code), newApply(t, code), newVersion(t))
+	root.AddCommand(newValidate(t), newPlan(t, code), newApply(t, code), newDisable(t), newEnable(t), newVersion(t))
 	return root
 }

@@ -22,6 +22,7 @@ func newPlan(t *terminal, code *int) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			t.disabled(s.disabled)
 			view.print(p)
 			switch {
 			case p.Failures() > 0:

@@ -61,6 +61,7 @@ type session struct {
 	stores *objectstore.Clients
 	units  *host.SystemdUnits
 	control
+	disabled *plans.Disabled // nil: it is not
 }
 
 func (s *session) close() { s.units.Close() }
@@ -82,6 +83,10 @@ func (s *source) open(t *terminal, args []string) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
+	disabled, err := plans.DisabledAt(files, stateDir, time.Now())
+	if err != nil {
+		return nil, err
+	}
 	read := resources.ReadEnv{
 		Files: files, Units: units, Probe: commands, Users: users, Clock: host.SystemClock(), StateDir: stateDir,
 		Processes: host.SystemProcesses(),
@@ -90,7 +95,7 @@ func (s *source) open(t *terminal, args []string) (*session, error) {
 		Env:     resources.Env{ReadEnv: read, Files: files, Units: units, Commands: commands},
 		Records: records, Parallelism: s.parallelism, FailFast: s.failFast,
 	}
-	return &session{config: cfg, engine: engine, stores: stores, units: units, control: s.control}, nil
+	return &session{config: cfg, engine: engine, stores: stores, units: units, control: s.control, disabled: disabled}, nil
 }
 
 // load parses and checks the configuration named by a command's only argument, by default the current directory.

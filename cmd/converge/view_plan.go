@@ -213,6 +213,9 @@ func (v *planView) later(p *plans.Plan, width int) {
 		if len(it.HeldBy) > 0 {
 			why = "needs " + joinAddresses(it.HeldBy)
 		}
+		if it.Left != nil {
+			why = it.Left.Message
+		}
 		v.printf("    %-*s  %s\n", width, it.Node.Address, why)
 	}
 }

@@ -33,11 +33,20 @@ func (c *certificate) Diff(found resources.State) resources.Change {
 	case why == "":
 		return c.settled(st)
 	case best != nil:
-		return c.switchTo(st, best)
+		return c.renewing(st, c.switchTo(st, best))
 	case st.failure != nil && st.now.Before(st.failure.Until):
 		return c.backOff(st)
 	}
-	return c.issue(st, why)
+	return c.renewing(st, c.issue(st, why))
+}
+
+// renewing says of a change that it is but a renewal, where only its age is wrong with the current version.
+func (c *certificate) renewing(st *state, ch resources.Change) resources.Change {
+	if c.unfit(st.current) == "" {
+		whole := ch
+		ch.Renewal = &whole
+	}
+	return ch
 }
 
 // best is the version that is as wanted and lasts longest; nil: none.

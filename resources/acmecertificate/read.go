@@ -158,6 +158,17 @@ func (c *certificate) versionDir(n int) string { return path.Join(c.Dir, strconv
 
 // wrong says why v is not the certificate that is wanted; "" when it is.
 func (c *certificate) wrong(v *version, now time.Time) string {
+	if why := c.unfit(v); why != "" {
+		return why
+	}
+	if !now.Before(c.renewAt(v)) {
+		return expiry(v.pair.Leaf.NotAfter, now)
+	}
+	return ""
+}
+
+// unfit says why v is not the certificate that is wanted, its age aside.
+func (c *certificate) unfit(v *version) string {
 	switch {
 	case v == nil:
 		return "there is none yet"
@@ -171,8 +182,6 @@ func (c *certificate) wrong(v *version, now time.Time) string {
 		return "it is from " + v.info.Directory
 	case v.info.Profile != c.Profile:
 		return fmt.Sprintf("its profile is %q", v.info.Profile)
-	case !now.Before(c.renewAt(v)):
-		return expiry(v.pair.Leaf.NotAfter, now)
 	}
 	return ""
 }

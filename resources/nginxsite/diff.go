@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/converge-agent/converge/host"
@@ -48,7 +49,23 @@ func (s *site) Diff(found resources.State) resources.Change {
 	}
 	c.Digest = digest(text)
 	c.Effects = []resources.Effect{{Verb: "reload", Target: s.unit, Why: s.reason(st)}}
+	c.Renewal = s.renewal(st)
+	if len(st.owed) == 0 && st.unit.Up() && !st.renewing {
+		c.Remember = map[string]any{record: st.loaded} // of the site as it stands
+	}
 	return c
+}
+
+// renewal has a site that stands read its renewed certificate, whatever else is to be done about it.
+func (s *site) renewal(st *state) *resources.Change {
+	if s.Certificate == nil || st.link == nil || !st.unit.Up() || !st.renewing && !slices.Contains(st.owed, s.Certificate.Chain) {
+		return nil
+	}
+	const why = "the certificate is a new one"
+	return &resources.Change{
+		Action: resources.Update, Summary: "reload " + s.Unit + ": " + why,
+		Effects: []resources.Effect{{Verb: "reload", Target: s.unit, Why: why}},
+	}
 }
 
 // unknown is the change while nginx is still to be installed by another resource.
