@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,6 +47,26 @@ func TestKindsAreWhole(t *testing.T) {
 		}
 		checkDocs(t, k.Name, k.Attrs)
 		checkDocs(t, k.Name+" export", k.Exports)
+	}
+}
+
+// onlyExports are the kinds that have no resource, so that nothing of them is on a host.
+var onlyExports = []string{"object_store"}
+
+// TestEveryKindCanBeAbsent: what a block made so can be taken back by the same word everywhere.
+func TestEveryKindCanBeAbsent(t *testing.T) {
+	for _, k := range all.Kinds(all.Deps{}) {
+		ensure := resources.Find(k.Attrs, "ensure")
+		switch {
+		case k.Facts != nil || slices.Contains(onlyExports, k.Name):
+			if ensure != nil {
+				t.Errorf("%s has nothing that could be absent", k.Name)
+			}
+		case ensure == nil:
+			t.Errorf("%s has no ensure", k.Name)
+		case !slices.Equal(ensure.OneOf, []string{resources.Present, resources.Absent}) || ensure.Default.AsString() != resources.Present:
+			t.Errorf("%s has another ensure than the others", k.Name)
+		}
 	}
 }
 

@@ -23,13 +23,13 @@ import (
 
 // Kind returns the kind command.
 func Kind() *resources.Kind {
-	return &resources.Kind{
+	return resources.NothingWhenAbsent(&resources.Kind{
 		Name: "command",
 		Doc: "A program that is run when its guard does not hold: unless fails, or what creates names is not there. After it " +
 			"has run the guard must hold. There is no shell: for pipes and variables write one, [\"sh\", \"-c\", \"…\"].",
 		Attrs: attrs(),
 		New:   newCommand,
-	}
+	}, "With \"absent\" neither program is run. What it has done stays.")
 }
 
 func attrs() []resources.Attr {

@@ -21,13 +21,13 @@ import (
 
 // Kind returns the kind http_check.
 func Kind() *resources.Kind {
-	return &resources.Kind{
+	return resources.NothingWhenAbsent(&resources.Kind{
 		Name: "http_check",
 		Doc: "A request whose answer must be as expected, or the apply fails here and what depends on it is not done. It is made " +
 			"again for 5 seconds until it holds, for what was reloaded answers a moment later. A plan does not make it. Redirects are not followed, no proxy is used, and certificates are verified.",
 		Attrs: attrs(),
 		New:   newCheck,
-	}
+	}, "With \"absent\" nothing is asked for, and what depends on it goes on.")
 }
 
 func attrs() []resources.Attr {

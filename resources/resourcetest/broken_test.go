@@ -16,11 +16,12 @@ const planted = "hunter2-planted"
 // note is a small, right kind: a file with a secret line. Each fault breaks it in one way.
 type note struct {
 	path, content string
+	absent        bool
 	fault         fault
 }
 
 type fault struct {
-	planWrites, neverEmpty, torn, leaks, deaf bool
+	planWrites, neverEmpty, torn, leaks, deaf, stays bool
 }
 
 func (n *note) Claims() []resources.Claim { return []resources.Claim{{Path: n.path, Own: true}} }
@@ -45,6 +46,12 @@ func (n *note) Diff(s resources.State) resources.Change {
 	if n.fault.neverEmpty && before != nil {
 		after.Mode = before.Mode ^ 0o100
 	}
+	if n.absent {
+		after = nil
+	}
+	if n.absent && n.fault.stays {
+		return resources.Change{Action: resources.Delete, Summary: "removed"}
+	}
 	edit := host.Edit{Path: n.path, Before: before, After: after, Private: true}
 	c := resources.Change{Action: resources.EditAction(edit), Summary: "a note"}
 	if n.fault.leaks {
@@ -60,7 +67,7 @@ func (n *note) Apply(ctx context.Context, env resources.Env, c resources.Change)
 	if n.fault.deaf {
 		ctx = context.WithoutCancel(ctx)
 	}
-	if !n.fault.torn {
+	if !n.fault.torn || n.absent {
 		return resources.CommitAll(ctx, env, c)
 	}
 	half := c.Edits[0]
@@ -78,9 +85,11 @@ func caseOf(f fault) resourcetest.Case {
 		Attrs: []resources.Attr{
 			{Name: "path", Doc: "Where.", Type: cty.String, Required: true, Format: resources.Path},
 			{Name: "content", Doc: "What.", Type: cty.String, Required: true, Secret: true},
+			resources.EnsureAttr(),
 		},
 		New: func(_ resources.Address, config cty.Value) (resources.Resource, cty.Value, error) {
 			n := &note{path: config.GetAttr("path").AsString(), content: config.GetAttr("content").AsString(), fault: f}
+			n.absent = config.GetAttr("ensure").AsString() == resources.Absent
 			return n, cty.EmptyObjectVal, nil
 		},
 	}
@@ -113,6 +122,7 @@ func TestBrokenKindsFail(t *testing.T) {
 		"torn write":                 {fault{torn: true}, "whole files"},
 		"leaked secret":              {fault{leaks: true}, "keeps secrets"},
 		"ignored cancellation":       {fault{deaf: true}, "honours cancellation"},
+		"removal that removes not":   {fault{stays: true}, "goes away"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			findings := resourcetest.Check(t.Context(), caseOf(tc.fault))

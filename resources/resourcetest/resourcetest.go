@@ -85,6 +85,7 @@ func Check(ctx context.Context, c Case) []string {
 	s.healsDrift(ctx)
 	s.survivesEveryFault(ctx)
 	s.honoursCancellation(ctx)
+	s.goesAway(ctx)
 	slices.Sort(s.findings)
 	return slices.Compact(s.findings)
 }
@@ -144,8 +145,10 @@ func (h *Host) Env() resources.Env {
 }
 
 // made checks that the configuration is accepted, and that New makes a resource of it.
-func (s *suite) made() resources.Resource {
-	config, errs := s.Kind.Complete(cty.ObjectVal(s.Config))
+func (s *suite) made() resources.Resource { return s.make(s.Config) }
+
+func (s *suite) make(written map[string]cty.Value) resources.Resource {
+	config, errs := s.Kind.Complete(cty.ObjectVal(written))
 	for _, err := range errs {
 		s.fail("configurable", "%s", err)
 	}
@@ -316,6 +319,44 @@ func (s *suite) healsDrift(ctx context.Context) {
 		}
 		s.apply(ctx, r, h, rule)
 	}
+}
+
+// goesAway applies what had converged with ensure = "absent", and checks that nothing is left to do then.
+func (s *suite) goesAway(ctx context.Context) {
+	if resources.Find(s.Kind.Attrs, "ensure") == nil {
+		return // a kind that only exports; the test of the registry lists them
+	}
+	const rule = "goes away"
+	h := s.NewHost()
+	if !s.apply(ctx, s.made(), h, rule) {
+		return
+	}
+	absent := s.absent()
+	r := s.make(absent)
+	if r == nil || !s.apply(ctx, r, h, rule) {
+		return
+	}
+	before := len(h.doings())
+	s.apply(ctx, s.make(absent), h, rule)
+	if done := h.doings()[before:]; len(done) > 0 {
+		s.fail(rule, "a second run with ensure = absent did: %s", strings.Join(done, ", "))
+	}
+}
+
+// absent is the configuration with ensure = "absent", without the attributes that do not go with it, such as running = true.
+func (s *suite) absent() map[string]cty.Value {
+	written := maps.Clone(s.Config)
+	written["ensure"] = cty.StringVal(resources.Absent)
+	for range s.Config {
+		config, _ := s.Kind.Complete(cty.ObjectVal(written))
+		_, _, err := s.Kind.New(resources.Address{Kind: s.Kind.Name, Name: "case"}, config)
+		var at *resources.AttrError
+		if !errors.As(err, &at) {
+			break
+		}
+		delete(written, at.Path[0])
+	}
+	return written
 }
 
 var errInjected = errors.New("input/output error (injected)")

@@ -46,6 +46,9 @@ func Kind(clients *objectstore.Clients) *resources.Kind {
 }
 
 func attrs() []resources.Attr {
+	ensure := resources.EnsureAttr()
+	ensure.Doc = "With \"absent\" what converge opened is closed again: its statement of the policy, or the ACL. The bucket and its " +
+		"objects are never deleted."
 	return []resources.Attr{
 		{Name: "store", Ref: []string{"object_store"}, Required: true, Secret: true, Doc: "The object store that the bucket is at."},
 		{Name: "name", Type: cty.String, Required: true, Doc: "The bucket's name."},
@@ -61,6 +64,7 @@ func attrs() []resources.Attr {
 			Doc: "Below which prefixes objects are public, with a slash at the end of each. Each ends in a directory of Mastodon's " +
 				"public media, after S3_KEY_PREFIX where that is set: \"media/accounts/\". Where the provider makes the whole " +
 				"bucket public (backblaze-b2), it has no effect. Not written: those of Mastodon's media, without backups/ and imports/."},
+		ensure,
 	}
 }
 
@@ -91,6 +95,7 @@ type config struct {
 	Create   bool               `attr:"create"`
 	App      *credentials       `attr:"app_credentials"`
 	Prefixes []string           `attr:"public_prefixes"`
+	Ensure   string             `attr:"ensure"`
 }
 
 type credentials struct {
@@ -111,6 +116,9 @@ func newBucket(clients *objectstore.Clients, written cty.Value) (resources.Resou
 		return nil, cty.NilVal, err
 	}
 	b := &bucket{config: c, provider: provider, clients: clients}
+	if c.Ensure == resources.Absent {
+		return &withdrawn{b}, b.exports(), nil
+	}
 	return b, b.exports(), nil
 }
 

@@ -40,7 +40,7 @@ func Kind(clients *objectstore.Clients) *resources.Kind {
 // newKind returns the kind over whatever open gives as the store of a configuration.
 func newKind(open func(objectstore.Config) (store, error)) *resources.Kind {
 	seen := &counted{}
-	return &resources.Kind{
+	return resources.NothingWhenAbsent(&resources.Kind{
 		Name: "s3_sync",
 		Doc: "Every file of a local directory is in a bucket, with the same bytes and the headers that Mastodon gives its " +
 			"uploads. No object is overwritten, and no file deleted. What was once in the bucket and was deleted there is not " +
@@ -56,7 +56,8 @@ func newKind(open func(objectstore.Config) (store, error)) *resources.Kind {
 			s.seen = seen
 			return s, cty.EmptyObjectVal, nil
 		},
-	}
+	}, "With \"absent\" nothing is copied any more. No file and no object is removed, nor what converge remembers of them: were "+
+		"they copied again later, what was deleted from the bucket must not come back.")
 }
 
 func attrs() []resources.Attr {

@@ -17,14 +17,14 @@ import (
 
 // Kind returns the kind wait.
 func Kind() *resources.Kind {
-	return &resources.Kind{
+	return resources.NothingWhenAbsent(&resources.Kind{
 		Name: "wait",
 		Doc: "Holds what depends on it until a time has come: until, or the time of for after since took the form that it has " +
 			"now. It does not keep converge running: a run that comes too early leaves the rest to a later one. When converge's " +
 			"records are lost, it waits again from the start.",
 		Attrs: attrs(),
 		New:   newWait,
-	}
+	}, "With \"absent\" nothing is waited for, and what depends on it goes on.")
 }
 
 func attrs() []resources.Attr {
