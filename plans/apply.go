@@ -19,12 +19,13 @@ import (
 // is stopped and the others are skipped.
 func (e *Engine) Apply(ctx context.Context, p *Plan) *Report {
 	start := e.Env.Clock.SinceBoot()
-	run := &applying{Engine: e, plan: p, results: make([]Result, len(p.Items))}
+	run := &applying{Engine: e, plan: p, results: make([]Result, len(p.Items)), metrics: make([][]resources.Metric, len(p.Items))}
 	p.graph.walk(1, p.rank, func(i int) {
 		began := e.Env.Clock.SinceBoot()
 		holders := run.holders(i)
 		res := run.apply(ctx, i, holders)
 		res.Item, res.Elapsed, res.holders = p.Items[i], e.Env.Clock.SinceBoot()-began, holders
+		res.Metrics = run.metrics[i]
 		run.results[i] = res
 		run.failed = run.failed || res.Outcome == Failed
 		e.emit(Event{Type: Ended, Item: res.Item, Result: &run.results[i]})
@@ -34,7 +35,7 @@ func (e *Engine) Apply(ctx context.Context, p *Plan) *Report {
 
 // rank puts what runs long behind what heals at once.
 func (p *Plan) rank(i int) int {
-	if p.Items[i].Change.Action == resources.Run {
+	if a := p.Items[i].Change.Action; a == resources.Run || a == resources.Look {
 		return 1
 	}
 	return 0
@@ -51,8 +52,9 @@ type applying struct {
 	*Engine
 	plan      *Plan
 	results   []Result
-	failed    bool     // something has
-	upstreams sync.Map // of index: resources.Upstream, of those that are as they should be
+	failed    bool                 // something has
+	metrics   [][]resources.Metric // of what was last read
+	upstreams sync.Map             // of index: resources.Upstream, of those that are as they should be
 }
 
 func (a *applying) apply(ctx context.Context, i int, holders []int) Result {
@@ -71,7 +73,7 @@ func (a *applying) apply(ctx context.Context, i int, holders []int) Result {
 		return Result{Outcome: Skipped, Message: "the run was interrupted before it"}
 	}
 	env := a.envOf(i)
-	change, err := readAndDiff(ctx, it.Node, env.ReadEnv)
+	change, err := a.look(ctx, i, env)
 	if err != nil {
 		if it.Left != nil {
 			return it.Left.result()
@@ -108,6 +110,15 @@ func (a *applying) envOf(i int) resources.Env {
 	env.Records = a.Records.Of(a.plan.Items[i].Node.Address)
 	env.Upstreams = a.plan.graph.upstreamsOf(i, &a.upstreams)
 	return env
+}
+
+// look reads resource i and compares it.
+func (a *applying) look(ctx context.Context, i int, env resources.Env) (resources.Change, error) {
+	c, err := readAndDiff(ctx, a.plan.Items[i].Node, env.ReadEnv)
+	if err == nil {
+		a.metrics[i] = c.Metrics
+	}
+	return c, err
 }
 
 // holders are those that keep node i from changing its configuration: its needs that failed, wait or are in progress, and
@@ -184,16 +195,20 @@ func ended(err error) Result {
 
 // prove reads the resource again: what is left to do is a failure.
 func (a *applying) prove(ctx context.Context, i int, env resources.Env, done resources.Change) Result {
-	left, err := readAndDiff(ctx, a.plan.Items[i].Node, env.ReadEnv)
+	left, err := a.look(ctx, i, env)
 	if err != nil {
 		return Result{Outcome: Failed, Err: diag.Wrap(err, "read it again after the change", "")}
 	}
-	if left.Action.Changes() {
+	if left.Action.Changes() || left.Action == resources.Look {
 		return Result{Outcome: Failed, Err: leftError(left)}
 	}
 	res, settled := a.settled(i, left)
 	if !settled || res.Outcome == Unchanged && res.Err == nil {
-		return a.keep(i, left, Result{Outcome: Changed, Message: doneMessage(done, left)})
+		outcome := Changed
+		if done.Action == resources.Look {
+			outcome = Checked
+		}
+		return a.keep(i, left, Result{Outcome: outcome, Message: doneMessage(done, left)})
 	}
 	return res
 }
@@ -228,7 +243,7 @@ func leftError(left resources.Change) error {
 		what = append(what, left.Summary)
 	}
 	fix := "Something on this host undoes it, or the provider did not keep it. Run converge plan to see the difference."
-	if left.Action == resources.Run {
+	if left.Action == resources.Run || left.Action == resources.Look {
 		fix = "What tells whether it is done still says no. Correct that, or what is run."
 	}
 	return diag.New("prove the change", "it was applied, and read again it still differs: "+strings.Join(what, ", "), fix)

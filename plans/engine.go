@@ -71,6 +71,8 @@ type Result struct {
 	Message string
 	Err     error
 	Elapsed time.Duration
+	// Metrics are the numbers of the resource as it was last read.
+	Metrics []resources.Metric
 
 	holders []int // what keeps those that need it from changing, beside itself
 }

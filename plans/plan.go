@@ -46,7 +46,7 @@ func (it *Item) held() bool {
 
 // heals reports whether the item's change repairs drift, which never waits. Running something is more than a repair.
 func (it *Item) heals() bool {
-	return it.Drift && it.Change.Action != resources.Run && it.Change.Action != resources.Check
+	return it.Drift && it.Change.Action != resources.Run && !it.Change.Action.Looks()
 }
 
 // Later reports whether something is to be done about the resource, but not now: it is held, waits, or is in progress.

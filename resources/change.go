@@ -10,8 +10,8 @@ import (
 // Action is what a change comes to.
 type Action int
 
-// The actions. Check runs at its place in an apply and changes nothing, so there is nothing to read again. InProgress and
-// Wait do nothing now: dependents hold, and nothing has failed. Blocked needs a person, and counts as a failure: Summary
+// The actions. Check runs at its place in an apply and changes nothing, so there is nothing to read again. Look changes
+// nothing either, but what it saw is to be remembered, so it is read again as a change is. InProgress and Wait do nothing now: dependents hold, and nothing has failed. Blocked needs a person, and counts as a failure: Summary
 // says what happened, and the last of Notes what to do.
 const (
 	None Action = iota
@@ -20,6 +20,7 @@ const (
 	Delete
 	Run
 	Check
+	Look
 	InProgress
 	Wait
 	Blocked
@@ -27,11 +28,14 @@ const (
 
 // String gives the action as one lower-case word.
 func (a Action) String() string {
-	return [...]string{"none", "create", "update", "delete", "run", "check", "in progress", "wait", "blocked"}[a]
+	return [...]string{"none", "create", "update", "delete", "run", "check", "look", "in progress", "wait", "blocked"}[a]
 }
 
 // Changes reports whether applying the action changes something.
 func (a Action) Changes() bool { return a >= Create && a <= Run }
+
+// Looks reports whether applying the action runs something that changes nothing.
+func (a Action) Looks() bool { return a == Check || a == Look }
 
 // Holds reports whether the resource is neither as it should be nor going to be so in this run.
 func (a Action) Holds() bool { return a >= InProgress }
@@ -53,10 +57,20 @@ type Change struct {
 	// Digest stands for the content of the watched paths as this change leaves them; "" when their bytes are not known yet.
 	// It may be made from secrets: the engine keys it before anybody sees it.
 	Digest string
+	// Metrics are numbers about what was found, for who watches this host.
+	Metrics []Metric
 	// Remember is kept as records, by name, once the resource is found converged. Values are encoded as JSON.
 	Remember map[string]any
 	// Private is for the kind's own Apply.
 	Private any
+}
+
+// Metric is one number of a resource as it was found, in the terms of Prometheus: a gauge, in base units.
+type Metric struct {
+	Name   string            // "converge_certificate_not_after_seconds"
+	Help   string            // what it is, in one line
+	Labels map[string]string // beside address, which the engine knows
+	Value  float64
 }
 
 // Effect is one thing that applying does besides editing files.

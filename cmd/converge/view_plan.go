@@ -21,13 +21,13 @@ type planView struct {
 }
 
 var actionSigns = map[resources.Action]string{
-	resources.Create: "+", resources.Update: "~", resources.Delete: "-", resources.Run: ">", resources.Check: "?",
+	resources.Create: "+", resources.Update: "~", resources.Delete: "-", resources.Run: ">", resources.Check: "?", resources.Look: "?",
 	resources.InProgress: "..", resources.Wait: "..", resources.Blocked: "!",
 }
 
 var actionColors = map[resources.Action]color.Attribute{
 	resources.Create: color.FgGreen, resources.Update: color.FgYellow, resources.Delete: color.FgRed,
-	resources.Run: color.FgCyan, resources.Check: color.FgCyan, resources.Blocked: color.FgRed,
+	resources.Run: color.FgCyan, resources.Check: color.FgCyan, resources.Look: color.FgCyan, resources.Blocked: color.FgRed,
 }
 
 // print shows a plan and what could not be planned.
@@ -243,7 +243,7 @@ func (v *planView) footer(p *plans.Plan) {
 		switch {
 		case it.Later():
 			later++
-		case it.Change.Action == resources.Check:
+		case it.Change.Action.Looks():
 			checks++
 		}
 		if !it.Changes() {

@@ -28,6 +28,23 @@ func (c *certificate) Diff(found resources.State) resources.Change {
 	if c.Ensure == resources.Absent {
 		return c.absent(st)
 	}
+	ch := c.difference(st)
+	ch.Metrics = c.metrics(st)
+	return ch
+}
+
+// metrics tell until when the certificate in use is good.
+func (c *certificate) metrics(st *state) []resources.Metric {
+	if st.current == nil || st.current.pair.Leaf == nil {
+		return nil
+	}
+	return []resources.Metric{{
+		Name: "converge_certificate_not_after_seconds", Help: "When the certificate in use ends, in seconds since 1970.",
+		Labels: map[string]string{"name": c.Domains[0]}, Value: float64(st.current.pair.Leaf.NotAfter.Unix()),
+	}}
+}
+
+func (c *certificate) difference(st *state) resources.Change {
 	why := c.wrong(st.current, st.now)
 	switch best := c.best(st); {
 	case why == "":

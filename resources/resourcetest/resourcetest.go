@@ -257,7 +257,7 @@ func (s *suite) convergesAndStays(ctx context.Context) {
 	switch {
 	case err != nil:
 		s.fail("converges", "reading the converged host failed: %s", err)
-	case c.Action.Changes():
+	case c.Action.Changes() || c.Action == resources.Look:
 		s.fail("converges", "a new run still finds something to do: %s %s", c.Action, c.Summary)
 	}
 	if done := h.doings()[before:]; len(done) > 0 {
@@ -272,7 +272,7 @@ func (s *suite) apply(ctx context.Context, r resources.Resource, h *Host, rule s
 		s.fail(rule, "reading failed: %s", err)
 		return false
 	}
-	if c.Action.Changes() || c.Action == resources.Check {
+	if c.Action.Changes() || c.Action.Looks() {
 		if err := r.Apply(ctx, h.Env(), c); err != nil {
 			s.searchError(err)
 			s.fail(rule, "applying failed: %s", err)
@@ -284,7 +284,7 @@ func (s *suite) apply(ctx context.Context, r resources.Resource, h *Host, rule s
 		s.fail(rule, "reading after the apply failed: %s", err)
 		return false
 	}
-	if left.Action.Changes() {
+	if left.Action.Changes() || left.Action == resources.Look {
 		s.fail(rule, "after the apply something is left to do: %s %s", left.Action, left.Summary)
 		return false
 	}
@@ -422,7 +422,7 @@ func (s *suite) honoursCancellation(ctx context.Context) {
 	h := s.NewHost()
 	r := s.made()
 	c, err := s.diff(ctx, r, h)
-	if err != nil || !c.Action.Changes() && c.Action != resources.Check {
+	if err != nil || !c.Action.Changes() && !c.Action.Looks() {
 		return
 	}
 	cancelled, cancel := context.WithCancel(ctx)

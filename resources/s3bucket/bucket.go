@@ -164,7 +164,7 @@ func (b *bucket) Diff(s resources.State) resources.Change {
 		c.Attrs = append(c.Attrs, b.accessAttr(st.Access.Words))
 		c.Effects = append(c.Effects, b.accessEffects()...)
 	case st.lookAgain() != "":
-		c.Action, c.Private = resources.Run, steps{others: st.Access.Others}
+		c.Action, c.Private = resources.Look, steps{others: st.Access.Others}
 	default:
 		at := st.Existed
 		if at.IsZero() {

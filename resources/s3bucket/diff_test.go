@@ -37,18 +37,18 @@ func TestDiff(t *testing.T) {
 		{"gone", b2Bucket(), nil, state{Missing: true, Existed: now}, resources.Blocked, "it existed on 2026-11-21", 0},
 		{"ACL flipped", b2Bucket(), nil, state{Access: access{Words: "private"}, Probes: seen}, resources.Update, "public", 10},
 		{"policy gone", minioBucket(), nil, state{Access: access{Words: "not set"}, Probes: seen}, resources.Update, "public", 19},
-		{"never looked at", b2Bucket(), nil, state{Access: right}, resources.Run, "public", 9},
-		{"listable", b2Bucket(), nil, state{Access: right, Probes: seen, Listable: true}, resources.Run, "public", 9},
+		{"never looked at", b2Bucket(), nil, state{Access: right}, resources.Look, "public", 9},
+		{"listable", b2Bucket(), nil, state{Access: right, Probes: seen, Listable: true}, resources.Look, "public", 9},
 		{"unreadable and looked at", b2Bucket(), nil, state{Access: access{Unreadable: true}, Probes: seen}, resources.None, "public", 0},
-		{"unreadable and never looked at", b2Bucket(), nil, state{Access: access{Unreadable: true}}, resources.Run, "public", 9},
-		{"a foreign statement came", minioBucket(), nil, state{Access: access{Right: true, Others: "b"}, Probes: seen}, resources.Run, "public", 17},
-		{"the foreign statement went", minioBucket(), nil, state{Access: access{Right: true}, Probes: seenWith}, resources.Run, "public", 17},
+		{"unreadable and never looked at", b2Bucket(), nil, state{Access: access{Unreadable: true}}, resources.Look, "public", 9},
+		{"a foreign statement came", minioBucket(), nil, state{Access: access{Right: true, Others: "b"}, Probes: seen}, resources.Look, "public", 17},
+		{"the foreign statement went", minioBucket(), nil, state{Access: access{Right: true}, Probes: seenWith}, resources.Look, "public", 17},
 		{"the same foreign statement", minioBucket(), nil, state{Access: access{Right: true, Others: "a"}, Probes: seenWith}, resources.None, "GET 200", 0},
 		{"a policy that was readable once", minioBucket(), nil, state{Access: access{Unreadable: true}, Probes: seenWith}, resources.None, "public", 0},
 		{"looked at six days ago", b2Bucket(), nil, state{Access: right, Probes: seenAt(now.AddDate(0, 0, -6))}, resources.None, "public", 0},
-		{"looked at a week ago", b2Bucket(), nil, state{Access: right, Probes: seenAt(now.AddDate(0, 0, -7))}, resources.Run, "public", 9},
-		{"looked at in a far future", b2Bucket(), nil, state{Access: right, Probes: seenAt(now.AddDate(1, 0, 0))}, resources.Run, "public", 9},
-		{"unreadable and looked at a week ago", b2Bucket(), nil, state{Access: access{Unreadable: true}, Probes: seenAt(now.AddDate(0, 0, -7))}, resources.Run, "public", 9},
+		{"looked at a week ago", b2Bucket(), nil, state{Access: right, Probes: seenAt(now.AddDate(0, 0, -7))}, resources.Look, "public", 9},
+		{"looked at in a far future", b2Bucket(), nil, state{Access: right, Probes: seenAt(now.AddDate(1, 0, 0))}, resources.Look, "public", 9},
+		{"unreadable and looked at a week ago", b2Bucket(), nil, state{Access: access{Unreadable: true}, Probes: seenAt(now.AddDate(0, 0, -7))}, resources.Look, "public", 9},
 		{"private", minioBucket(), map[string]cty.Value{"access": cty.StringVal("private")}, state{Access: access{Words: "anyone"}}, resources.Update, ": private", 47},
 	}
 	for _, tt := range tests {
@@ -69,7 +69,7 @@ func TestDiff(t *testing.T) {
 			if c.Action == resources.Blocked && len(c.Notes) == 0 {
 				t.Error("a blocked change does not say what to do")
 			}
-			if c.Action == resources.Run && c.Effects[0].Why == "" {
+			if c.Action == resources.Look && c.Effects[0].Why == "" {
 				t.Error("the plan does not say why it looks from outside again")
 			}
 			if (c.Remember != nil) != (c.Action == resources.None) {

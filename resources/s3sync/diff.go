@@ -31,7 +31,7 @@ func (s *resource) Diff(st resources.State) resources.Change {
 	if is.busy {
 		return resources.Change{Action: resources.InProgress, Summary: "another run copies these files now"}
 	}
-	c := resources.Change{Notes: s.notes(is), Private: planOf(is)}
+	c := resources.Change{Notes: s.notes(is), Private: planOf(is), Metrics: is.metrics()}
 	if is.todo().Files == 0 && is.list == "" && is.unread.n == 0 && !is.pending && !is.withdraws() {
 		if err := is.withdraw.refused; err != nil {
 			c.Action, c.Summary = resources.Blocked, err.Error()
@@ -50,6 +50,9 @@ func (s *resource) Diff(st resources.State) resources.Change {
 	c.Action = resources.Run
 	c.Summary = s.summary(is)
 	c.Effects = s.effects(is)
+	if is.onlyLooks() && !slices.ContainsFunc(c.Effects, func(e resources.Effect) bool { return e.Destructive }) {
+		c.Action = resources.Look
+	}
 	return c
 }
 

@@ -5,6 +5,7 @@ import (
 
 	"github.com/converge-agent/converge/host"
 	"github.com/converge-agent/converge/objectstore/ledger"
+	"github.com/converge-agent/converge/resources"
 )
 
 // state is what Read found.
@@ -35,6 +36,20 @@ type state struct {
 
 // todo is what a run has to look at or send.
 func (s *state) todo() tally { return s.owed.plus(s.compare).plus(s.conflicts) }
+
+// onlyLooks reports whether a run would do nothing but list the bucket, or look again at what it could not read.
+func (s *state) onlyLooks() bool { return s.todo().Files == 0 && !s.pending && !s.withdraws() }
+
+// metrics are what is known to be in the bucket, and what is still to come.
+func (s *state) metrics() []resources.Metric {
+	owed := s.todo()
+	return []resources.Metric{
+		{Name: "converge_sync_objects", Help: "Files that are proven to be in the bucket.", Value: float64(s.proven.Files)},
+		{Name: "converge_sync_bytes", Help: "Bytes of the files that are proven to be in the bucket.", Value: float64(s.proven.Bytes)},
+		{Name: "converge_sync_owed_objects", Help: "Files that are still to be copied to the bucket.", Value: float64(owed.Files)},
+		{Name: "converge_sync_owed_bytes", Help: "Bytes of the files that are still to be copied to the bucket.", Value: float64(owed.Bytes)},
+	}
+}
 
 // withdraws reports whether objects are to be deleted now, and nothing speaks against it.
 func (s *state) withdraws() bool {

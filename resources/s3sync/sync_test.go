@@ -154,7 +154,7 @@ func (b *bench) runWith(ctx context.Context) error {
 	b.t.Helper()
 	r := b.resource()
 	c := b.diff(r)
-	if c.Action.Changes() {
+	if c.Action.Changes() || c.Action.Looks() {
 		if err := r.Apply(ctx, b.env(), c); err != nil {
 			return err
 		}
@@ -556,6 +556,9 @@ func TestTombstones(t *testing.T) {
 	stays("before the next listing")
 	b.clock.ahead = 8 * 24 * time.Hour
 	b.bucket.total()
+	if c := b.diff(b.resource()); c.Action != resources.Look {
+		t.Errorf("a week later: %s %q, want a look", c.Action, c.Summary)
+	}
 	b.converge()
 	stays("after the weekly listing")
 	if n := b.bucket.total(); n["ListObjectsV2"] == 0 || n["PutObject"] != 0 {

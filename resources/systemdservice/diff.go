@@ -15,7 +15,7 @@ func (s *service) Diff(found resources.State) resources.Change {
 	if what, fix := s.blocked(st); what != "" {
 		return resources.Change{Action: resources.Blocked, Summary: what, Notes: []string{fix}}
 	}
-	c := resources.Change{Summary: s.summary(st.unit), Effects: s.effects(st), Notes: notes(st)}
+	c := resources.Change{Summary: s.summary(st.unit), Effects: s.effects(st), Notes: notes(st), Metrics: s.metrics(st)}
 	if len(c.Effects) > 0 {
 		c.Action = resources.Update
 		return c
@@ -87,6 +87,21 @@ func (s *service) effects(st *state) []resources.Effect {
 		do("mask", "it can be started")
 	}
 	return effects
+}
+
+// metrics tell whether the unit has yet to read what changed: a restart or reload that is owed.
+func (s *service) metrics(st *state) []resources.Metric {
+	if len(s.triggers()) == 0 {
+		return nil
+	}
+	owed := 0.0
+	if s.running && len(st.restart)+len(st.reload) > 0 {
+		owed = 1
+	}
+	return []resources.Metric{{
+		Name: "converge_owed_restarts", Help: "Whether the unit still has to be restarted or reloaded, because what it reads has changed.",
+		Labels: map[string]string{"unit": s.name}, Value: owed,
+	}}
 }
 
 func isMasked(u host.Unit) bool {

@@ -125,7 +125,7 @@ func (s *site) apply(t *testing.T) (resources.Change, error) {
 	if err != nil {
 		return c, err
 	}
-	if c.Action.Changes() {
+	if c.Action.Changes() || c.Action.Looks() {
 		if err := r.Apply(t.Context(), s.env(), c); err != nil {
 			return c, err
 		}
@@ -321,7 +321,7 @@ func TestPolicyDriftIsHealed(t *testing.T) {
 				if err := c.PutBucketPolicy(ctx, s.name(), ours); err != nil {
 					t.Fatal(err)
 				}
-				s.must(t, resources.Run) // it looks again, now that the foreign statement is gone
+				s.must(t, resources.Look) // it looks again, now that the foreign statement is gone
 			}
 		})
 	}
@@ -329,7 +329,7 @@ func TestPolicyDriftIsHealed(t *testing.T) {
 		if err := c.PutBucketPolicy(ctx, s.name(), strings.Replace(ours, `"Statement":[`, `"Statement":[`+foreign+`,`, 1)); err != nil {
 			t.Fatal(err)
 		}
-		s.must(t, resources.Run)
+		s.must(t, resources.Look)
 		if change := s.must(t, resources.None); !strings.Contains(strings.Join(change.Notes, " "), "Theirs") {
 			t.Errorf("the notes do not name it: %q", change.Notes)
 		}
@@ -360,7 +360,7 @@ func TestOpenBucketStopsTheRun(t *testing.T) {
 		}
 	}
 	open("s3:ListBucket", "")
-	if _, c, err := s.plan(t); err != nil || c.Action != resources.Run {
+	if _, c, err := s.plan(t); err != nil || c.Action != resources.Look {
 		t.Errorf("plan = %s, %v; an open listing must be seen by the next plan", c.Action, err)
 	}
 	s.fails(t, nil, "anyone can list it", "Take the statement")
@@ -476,7 +476,7 @@ func TestUnreadableSettingsAreJudgedFromOutside(t *testing.T) {
 			t.Errorf("notes = %q", c.Notes)
 		}
 		clear(s.records)
-		s.must(t, resources.Run)
+		s.must(t, resources.Look)
 		s.must(t, resources.None)
 		clear(s.records)
 		s.s3.Fault(nil)

@@ -108,7 +108,7 @@ func (s syncSpec) run(ctx context.Context, records resourcetest.Records) (resour
 	}
 	c := r.Diff(st)
 	left := c
-	if c.Action.Changes() {
+	if c.Action.Changes() || c.Action.Looks() {
 		if err := r.Apply(ctx, env, c); err != nil {
 			return c, err
 		}
