@@ -62,6 +62,8 @@ type Process struct {
 
 // Processes tells what runs.
 type Processes interface {
+	// Process returns the process with this PID, or nil where none runs, or converge may not see it.
+	Process(pid int) (*Process, error)
 	// Children returns the processes that pid has started and that still run, by PID. Those that converge may not see are
 	// missing.
 	Children(pid int) ([]Process, error)

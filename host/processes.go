@@ -21,14 +21,18 @@ type systemProcesses struct{}
 // SystemProcesses returns the processes of this host, as /proc shows them.
 func SystemProcesses() Processes { return systemProcesses{} }
 
+func (systemProcesses) Process(pid int) (*Process, error) {
+	stat, ok, err := readStat(pid)
+	if err != nil || !ok || stat.ended {
+		return nil, err
+	}
+	return newProcess(pid, stat)
+}
+
 func (systemProcesses) Children(pid int) ([]Process, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, diag.Wrap(err, "list the processes", "Mount /proc.")
-	}
-	asleep, err := sleptFor()
-	if err != nil {
-		return nil, err
 	}
 	var children []Process
 	for _, e := range entries {
@@ -43,14 +47,26 @@ func (systemProcesses) Children(pid int) ([]Process, error) {
 		if !ok || stat.parent != pid || stat.ended {
 			continue
 		}
-		title, err := readProc(id, "cmdline")
+		child, err := newProcess(id, stat)
 		if err != nil {
 			return nil, err
 		}
-		children = append(children, Process{PID: id, Title: processTitle(title), StartedBoot: stat.started - asleep})
+		children = append(children, *child)
 	}
 	slices.SortFunc(children, func(a, b Process) int { return a.PID - b.PID })
 	return children, nil
+}
+
+func newProcess(pid int, stat processStat) (*Process, error) {
+	title, err := readProc(pid, "cmdline")
+	if err != nil {
+		return nil, err
+	}
+	asleep, err := sleptFor()
+	if err != nil {
+		return nil, err
+	}
+	return &Process{PID: pid, Title: processTitle(title), StartedBoot: stat.started - asleep}, nil
 }
 
 // processTitle words a command line. A program that writes a title over it fills up what is left of the place with zeros.

@@ -43,6 +43,9 @@ func TestChildren(t *testing.T) {
 	if !ok || p.Title != "bash -c "+script+" one two" {
 		t.Errorf("got %+v", p)
 	}
+	if again, err := host.SystemProcesses().Process(p.PID); err != nil || again == nil || again.Title != p.Title {
+		t.Errorf("by its PID: got %+v, %v", again, err)
+	}
 	if p.StartedBoot < before-2*tick || p.StartedBoot > after {
 		t.Errorf("it started at %s, want from %s to %s", p.StartedBoot, before, after)
 	}
@@ -51,6 +54,9 @@ func TestChildren(t *testing.T) {
 		if _, ok = child(t, cmd.Process.Pid); ok && time.Now().After(deadline) {
 			t.Fatal("it has ended, and is still among the children")
 		}
+	}
+	if p, err := host.SystemProcesses().Process(cmd.Process.Pid); err != nil || p != nil {
+		t.Errorf("after its end: got %v, %v", p, err)
 	}
 	if err := cmd.Wait(); err != nil && !strings.Contains(err.Error(), "exit status 1") { // read's, at the end of its input
 		t.Fatal(err)
@@ -61,5 +67,8 @@ func TestChildrenOfNobody(t *testing.T) {
 	all, err := host.SystemProcesses().Children(1 << 30)
 	if err != nil || len(all) != 0 {
 		t.Errorf("got %v, %v", all, err)
+	}
+	if p, err := host.SystemProcesses().Process(1 << 30); err != nil || p != nil {
+		t.Errorf("got %v, %v", p, err)
 	}
 }

@@ -3,6 +3,7 @@ package nginx
 import (
 	"context"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -28,70 +29,108 @@ const reloadPoll = 25 * time.Millisecond
 
 // Reload has systemd reload the unit u, and returns once nginx has done it: the old workers take no more connections, and new
 // ones do. For systemd a reload is done when the signal is sent; nginx may then still find that it cannot bind a port, which
-// nginx -t does not see, and go on as before: that is an error after half a minute by the clock. Where u has no workers that
-// can be seen, nothing is waited for.
+// nginx -t does not see, and go on as before: that is an error after half a minute by the clock. Where the main process of u
+// is no nginx that can be seen, nothing is waited for.
 func Reload(ctx context.Context, units host.Units, processes host.Processes, clock host.Clock, u host.Unit) error {
-	before, err := children(processes, u)
-	if err != nil {
+	r := &reload{processes: processes, clock: clock, unit: u}
+	if err := r.awaitStart(ctx); err != nil {
 		return err
 	}
 	if err := units.Reload(ctx, u.Name); err != nil {
 		return err
 	}
-	if !slices.ContainsFunc(before, isWorker) {
+	if len(r.before) == 0 {
 		return nil
 	}
-	tick := time.NewTicker(reloadPoll)
-	defer tick.Stop()
-	for end := clock.SinceBoot() + reloadLimit; ; {
-		now, err := children(processes, u)
-		if err != nil || tookOver(before, now) {
-			return err
-		}
-		if clock.SinceBoot() >= end {
-			return notTaken(u)
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return diag.Wrap(ctx.Err(), "wait until "+u.Name+" has taken its new configuration", "")
-		}
+	done, err := r.await(ctx, "wait until "+u.Name+" has taken its new configuration", r.tookOver)
+	if err != nil || done {
+		return err
 	}
-}
-
-func notTaken(u host.Unit) error {
 	return diag.New("reload "+u.Name,
 		fmt.Sprintf("after %s nginx had not taken the new configuration; it goes on with the old one", reloadLimit),
 		"See the end of its error log, by default /var/log/nginx/error.log. If an address is in use, ss -ltnp names the program "+
 			"that has it: stop that, or change the listen lines. The next run reloads again.")
 }
 
-// children are the processes of u below its main one.
-func children(processes host.Processes, u host.Unit) ([]host.Process, error) {
-	if u.MainPID == 0 {
-		return nil, nil
+// reload is one reload of a unit.
+type reload struct {
+	processes host.Processes
+	clock     host.Clock
+	unit      host.Unit
+	before    []int // the workers before it
+}
+
+// await looks until done reports true, or, false, until reloadLimit is over.
+func (r *reload) await(ctx context.Context, doing string, done func() (bool, error)) (bool, error) {
+	tick := time.NewTicker(reloadPoll)
+	defer tick.Stop()
+	for end := r.clock.SinceBoot() + reloadLimit; ; {
+		ok, err := done()
+		if err != nil || ok || r.clock.SinceBoot() >= end {
+			return ok, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return false, diag.Wrap(ctx.Err(), doing, "")
+		}
 	}
-	return processes.Children(int(u.MainPID))
+}
+
+// awaitStart waits until a nginx that was only just started has all its workers, and notes them. Before it has its title a
+// master loses the signal to reload, or is ended by it. One that never has any (master_process off) is not waited for twice.
+func (r *reload) awaitStart(ctx context.Context) error {
+	_, err := r.await(ctx, "wait for the start of "+r.unit.Name, func() (bool, error) {
+		if r.unit.MainPID == 0 {
+			return true, nil
+		}
+		main, err := r.processes.Process(int(r.unit.MainPID))
+		if err != nil || main == nil || !isNginx(*main) {
+			return true, err
+		}
+		now, complete, err := r.workers()
+		r.before = now
+		return complete, err
+	})
+	return err
+}
+
+// tookOver reports whether of the workers before none takes connections any more, and new ones do.
+func (r *reload) tookOver() (bool, error) {
+	now, complete, err := r.workers()
+	old := func(pid int) bool { return slices.Contains(r.before, pid) }
+	return complete && !slices.ContainsFunc(now, old), err
+}
+
+// workers are those that take connections. They are complete when there are some, and none is still to begin.
+func (r *reload) workers() (pids []int, complete bool, err error) {
+	now, err := r.processes.Children(int(r.unit.MainPID))
+	if err != nil {
+		return nil, false, err
+	}
+	for _, p := range now {
+		if isWorker(p) {
+			pids = append(pids, p.PID)
+		}
+		if !strings.HasPrefix(p.Title, masterTitle) {
+			continue
+		}
+		// One that has children is a master indeed: of a nginx that is being upgraded ("Upgrading Executable on the Fly").
+		if own, err := r.processes.Children(p.PID); err != nil || len(own) == 0 {
+			return pids, false, err
+		}
+	}
+	return pids, len(pids) > 0, nil
+}
+
+// isNginx reports whether a main process is a nginx's, be it before it has taken its title.
+func isNginx(p host.Process) bool {
+	program, _, _ := strings.Cut(p.Title, " ")
+	return strings.HasPrefix(p.Title, masterTitle) || path.Base(program) == "nginx"
 }
 
 // isWorker reports whether a process is a worker that takes connections.
 func isWorker(p host.Process) bool { return p.Title == workerTitle }
-
-// tookOver reports whether of the children before no worker takes connections any more, while new ones do and none of those
-// is still to begin.
-func tookOver(before, now []host.Process) bool {
-	begun := false
-	for _, p := range now {
-		old := slices.ContainsFunc(before, func(b host.Process) bool { return b.PID == p.PID })
-		switch {
-		case old && isWorker(p), !old && strings.HasPrefix(p.Title, masterTitle):
-			return false
-		case isWorker(p):
-			begun = true
-		}
-	}
-	return begun
-}
 
 // startTick is by how much a process may have started later than StartedBoot says.
 const startTick = 10 * time.Millisecond
@@ -99,10 +138,10 @@ const startTick = 10 * time.Millisecond
 // Carried returns u without its last reload by systemd if nginx has not carried that out: a worker that takes connections is
 // older than it.
 func Carried(processes host.Processes, u host.Unit) (host.Unit, error) {
-	if u.ReloadedBoot == 0 {
+	if u.ReloadedBoot == 0 || u.MainPID == 0 {
 		return u, nil
 	}
-	now, err := children(processes, u)
+	now, err := processes.Children(int(u.MainPID))
 	if err != nil {
 		return host.Unit{}, err
 	}

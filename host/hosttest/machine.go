@@ -134,5 +134,17 @@ type Processes map[int][]host.Process
 
 var _ host.Processes = Processes(nil)
 
+// Process returns the process with this PID.
+func (p Processes) Process(pid int) (*host.Process, error) {
+	for _, children := range p {
+		for _, c := range children {
+			if c.PID == pid {
+				return &c, nil
+			}
+		}
+	}
+	return nil, nil
+}
+
 // Children returns the processes that pid has started.
 func (p Processes) Children(pid int) ([]host.Process, error) { return p[pid], nil }

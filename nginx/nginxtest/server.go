@@ -9,9 +9,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
+
+	"github.com/converge-agent/converge/host"
+	"github.com/converge-agent/converge/nginx"
 )
 
 // Server is one nginx, with a configuration directory laid out as Debian's.
@@ -91,7 +93,9 @@ func (s *Server) Start(t testing.TB, port int) {
 		t.Fatalf("start nginx: %v (install it: apt-get install nginx-light)", err)
 	}
 	t.Cleanup(func() { s.Stop(t) })
-	Wait(t, fmt.Sprintf("nginx listens on %d\n%s", port, s.Log(t)), func() bool { return Answers(port) })
+	if !poll(func() bool { return Answers(port) }) {
+		t.Fatalf("nginx does not listen on %d\n%s", port, s.Log(t))
+	}
 }
 
 // Stop ends it at once; it may be started again.
@@ -113,14 +117,17 @@ func (s *Server) Running() bool { return s.cmd != nil }
 // PID is the process id of the master.
 func (s *Server) PID() int { return s.cmd.Process.Pid }
 
-// Reload makes the running nginx read its configuration again, and returns once the workers of the old one have left.
+// Reload makes the running nginx read its configuration again, and returns once only the new one is served.
 func (s *Server) Reload(t testing.TB) {
 	t.Helper()
-	before := strings.Count(s.Log(t), "exited with code 0")
-	if out, err := s.Command(t.Context(), "-s", "reload").CombinedOutput(); err != nil {
-		t.Fatalf("reload nginx: %v\n%s", err, out)
+	units := NewUnits(s)
+	u, err := units.Unit(t.Context(), unitName)
+	if err == nil {
+		err = nginx.Reload(t.Context(), units, host.SystemProcesses(), host.SystemClock(), u)
 	}
-	Wait(t, "the old workers leave", func() bool { return strings.Count(s.Log(t), "exited with code 0") > before })
+	if err != nil {
+		t.Fatalf("%v\n%s", err, s.Log(t))
+	}
 }
 
 // Log is the error log so far.
@@ -131,18 +138,6 @@ func (s *Server) Log(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return string(b)
-}
-
-// FreePort returns a port of 127.0.0.1 that nobody listens on.
-func FreePort(t testing.TB) int {
-	t.Helper()
-	var config net.ListenConfig
-	l, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // Answers reports whether somebody listens on a port of 127.0.0.1.
@@ -164,11 +159,18 @@ const patience = time.Minute
 // Wait polls until ok, for a minute at most.
 func Wait(t testing.TB, what string, ok func() bool) {
 	t.Helper()
+	if !poll(ok) {
+		t.Fatalf("waited %s in vain: %s", patience, what)
+	}
+}
+
+func poll(ok func() bool) bool {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for end := time.Now().Add(patience); !ok(); <-tick.C {
 		if time.Now().After(end) {
-			t.Fatalf("waited %s in vain: %s", patience, what)
+			return false
 		}
 	}
+	return true
 }

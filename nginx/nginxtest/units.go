@@ -18,9 +18,11 @@ type Units struct {
 	reloaded host.Unit // when
 }
 
+const unitName = "nginx.service"
+
 // NewUnits returns a systemd that runs s, by the clock of this host.
 func NewUnits(s *Server) *Units {
-	return &Units{Units: hosttest.NewUnits(host.SystemClock(), host.Unit{Name: "nginx.service", Active: "active"}), server: s}
+	return &Units{Units: hosttest.NewUnits(host.SystemClock(), host.Unit{Name: unitName, Active: "active"}), server: s}
 }
 
 // Unit returns the state of a unit.

@@ -49,14 +49,14 @@ func (c *certificate) open(ctx context.Context, env resources.Env) (door, error)
 	return c.openSnippet(ctx, env, web)
 }
 
-// answered reports whether every name is answered for from the webroot already, and for as long as answerFor: nginx may just
-// have been told to read a configuration without the server that answered, a leftover of a killed run.
+// answered reports whether every name is answered for from the webroot already, and keeps being so: nginx may just have been
+// told to read a configuration without the server that answered, a leftover of a killed run.
 func (c *certificate) answered(ctx context.Context, web acme.InWebroot) (bool, error) {
 	tick := time.NewTicker(answerPoll)
 	defer tick.Stop()
-	for began := time.Now(); ; {
+	for run := newAnswers(); ; {
 		missing, err := c.unanswered(ctx, web)
-		if err != nil || len(missing) > 0 || time.Since(began) >= answerFor {
+		if err != nil || len(missing) > 0 || run.enough() {
 			return err == nil && len(missing) == 0, err
 		}
 		select {
@@ -128,27 +128,42 @@ func (c *certificate) snippetEdit(env resources.Env) (host.Edit, error) {
 // nginx.Reload has waited for the old workers where it can see them. A killed run has not, and a unit may run its nginx in a
 // container. There one answer is not enough: for 100 ms and longer both the new workers and the old ones take connections,
 // and the old ones know nothing of the challenge (nginx 1.22, src/os/unix/ngx_process_cycle.c, ngx_master_process_cycle). So
-// it must answer every time for as long as answerFor.
+// it must answer every time for as long as answerFor, and answerTimes at least, however slow the host is.
 const (
 	answerPoll  = 50 * time.Millisecond
 	answerFor   = 500 * time.Millisecond
-	answerLimit = 10 * time.Second
+	answerTimes = 10
+	answerLimit = 30 * time.Second
 )
+
+// answers are those that came one after the other, every name answered for.
+type answers struct {
+	since time.Time
+	times int
+}
+
+func newAnswers() *answers { return &answers{since: time.Now()} }
+
+// enough counts one more, and reports whether they are enough.
+func (a *answers) enough() bool {
+	a.times++
+	return a.times >= answerTimes && time.Since(a.since) >= answerFor
+}
 
 // awaitAnswers waits until every name is answered for from the webroot, and keeps being so.
 func (c *certificate) awaitAnswers(ctx context.Context, web acme.InWebroot) error {
 	tick := time.NewTicker(answerPoll)
 	defer tick.Stop()
 	limit := time.After(answerLimit)
-	unanswered, silent := time.Now(), c.Domains // when last a name was not answered for, and which
+	run, silent := newAnswers(), c.Domains // which names were not answered for last
 	for {
 		missing, err := c.unanswered(ctx, web)
 		switch {
 		case err != nil:
 			return err
 		case len(missing) > 0:
-			unanswered, silent = time.Now(), missing
-		case time.Since(unanswered) >= answerFor:
+			run, silent = newAnswers(), missing
+		case run.enough():
 			return nil
 		}
 		select {

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/converge-agent/converge/acme"
 	"github.com/converge-agent/converge/host"
@@ -50,5 +51,24 @@ func TestOldWorkersMayStillAnswer(t *testing.T) {
 	}
 	if n := asked.Load(); n <= 6 {
 		t.Errorf("the challenge counted as answered after %d requests, of which the 3rd and the 6th were refused", n)
+	}
+}
+
+// TestFewAnswersProveNothing: on a slow host half a second is only some requests, all of which may go to the same workers.
+func TestFewAnswersProveNothing(t *testing.T) {
+	slow := func(n int32) bool {
+		time.Sleep(answerFor / 4)
+		return n == 6
+	}
+	c, web, asked := reloading(t, slow)
+	if err := c.awaitAnswers(t.Context(), web); err != nil {
+		t.Fatal(err)
+	}
+	if n := asked.Load(); n <= 6 {
+		t.Errorf("the challenge counted as answered after %d requests, of which the 6th was to be refused", n)
+	}
+	c, web, _ = reloading(t, slow)
+	if answered, err := c.answered(t.Context(), web); answered || err != nil {
+		t.Errorf("answered: %v, %v; the 6th request was refused", answered, err)
 	}
 }
