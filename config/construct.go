@@ -37,6 +37,9 @@ func (e *evaluator) construct(u *unit, i *instance, config cty.Value) {
 	default:
 		i.exports = cty.EmptyObjectVal
 	}
+	if resources.Find(kind.Attrs, "ensure") != nil {
+		i.absent = config.GetAttr("ensure").RawEquals(cty.StringVal(resources.Absent))
+	}
 	if text, err := digest(kind.Attrs, config); err == nil {
 		i.digest = text
 	}

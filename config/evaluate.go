@@ -43,8 +43,12 @@ func (c *Config) Evaluate(ctx context.Context, env resources.ReadEnv) ([]resourc
 	if err := context.Cause(ctx); err != nil {
 		return nil, append(diags, fromError("Interrupted", diag.Wrap(err, "read the facts of the configuration", "Run it again."))...)
 	}
+	c.unmanaged = e.unmanaged()
 	return e.nodes(), append(diags, e.secrets.diags...)
 }
+
+// Unmanaged returns, once Evaluate has been called, the resources that when switches off.
+func (c *Config) Unmanaged() []resources.Address { return c.unmanaged }
 
 // evaluator is one evaluation of a configuration.
 type evaluator struct {
@@ -174,6 +178,18 @@ func (e *evaluator) nodes() []resources.Node {
 	return out
 }
 
+func (e *evaluator) unmanaged() []resources.Address {
+	var out []resources.Address
+	for _, u := range e.config.blocks {
+		for _, i := range e.instances[u.id] {
+			if !i.managed {
+				out = append(out, i.address)
+			}
+		}
+	}
+	return out
+}
+
 func (e *evaluator) node(u *unit, i *instance) resources.Node {
 	n := resources.Node{
 		Address: i.address,
@@ -183,6 +199,7 @@ func (e *evaluator) node(u *unit, i *instance) resources.Node {
 		Facts:   i.facts,
 		Timeout: i.timeout,
 		Retry:   i.retry,
+		Absent:  i.absent,
 		Err:     i.err,
 	}
 	if n.Err == nil {

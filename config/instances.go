@@ -30,6 +30,7 @@ type instance struct {
 	facts    string // digest of what was read; "" of a kind without facts
 	timeout  time.Duration
 	retry    resources.Retry
+	absent   bool // ensure is "absent"
 	err      error
 }
 

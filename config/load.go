@@ -52,6 +52,7 @@ type Config struct {
 	functions functions
 	broken    map[hclsyntax.Expression]bool // what was reported already and is not to be evaluated
 	failed    bool                          // Load found errors
+	unmanaged []resources.Address           // by the last Evaluate
 }
 
 // Sources returns the files by the names that diagnostics use, for hcl.NewDiagnosticTextWriter. Files of variables are

@@ -30,6 +30,7 @@ func (e *Engine) Apply(ctx context.Context, p *Plan) *Report {
 		run.failed = run.failed || res.Outcome == Failed
 		e.emit(Event{Type: Ended, Item: res.Item, Result: &run.results[i]})
 	})
+	e.noteLeft(p)
 	return &Report{Results: run.results, Elapsed: e.Env.Clock.SinceBoot() - start}
 }
 
@@ -99,7 +100,7 @@ func (a *applying) apply(ctx context.Context, i int, holders []int) Result {
 	}
 	a.emit(Event{Type: Began, Item: it})
 	env.Progress = func(pr resources.Progress) { a.emit(Event{Type: Progressed, Item: it, Progress: pr}) }
-	return a.tries(ctx, i, env, change)
+	return a.journalled(it, change, &env, func() Result { return a.tries(ctx, i, env, change) })
 }
 
 func (a *applying) envOf(i int) resources.Env {
@@ -253,6 +254,7 @@ func leftError(left resources.Change) error {
 func (a *applying) keep(i int, c resources.Change, res Result) Result {
 	it := a.plan.Items[i]
 	rec := a.Records.Of(it.Node.Address)
+	rec.node = it.Node
 	config := it.Node.Config
 	if res.Outcome == Waiting {
 		config = ""

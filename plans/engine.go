@@ -15,6 +15,11 @@ type Engine struct {
 	Parallelism int
 	// FailFast has Apply begin nothing more after the first failure, not even the repair of drift.
 	FailFast bool
+	// Journal writes down each change before it is made, and how it ended; nil: nobody does.
+	Journal Journal
+	// Written reports whether a resource that is none of the planned nodes still stands in the configuration: switched off
+	// by when, or beside what a run is limited to. nil: none does.
+	Written func(address string) bool
 	// Events hears of everything as it happens, one call at a time; nil hears nothing.
 	Events func(Event)
 }

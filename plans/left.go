@@ -27,6 +27,12 @@ func (a *applying) leave(ctx context.Context, i int, env resources.Env, now reso
 	}
 	a.emit(Event{Type: Began, Item: it})
 	env.Progress = func(pr resources.Progress) { a.emit(Event{Type: Progressed, Item: it, Progress: pr}) }
+	return a.journalled(it, due, &env, func() Result { return a.renew(ctx, i, env, due) })
+}
+
+// renew makes the part of a change that is made nevertheless, and proves it.
+func (a *applying) renew(ctx context.Context, i int, env resources.Env, due resources.Change) Result {
+	it := a.plan.Items[i]
 	if err := applyWithin(ctx, it.Node, env, due); err != nil {
 		return ended(err)
 	}

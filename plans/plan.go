@@ -18,7 +18,9 @@ type Plan struct {
 	Items []*Item
 	// Targets are those of a plan that is only about a part of the configuration (Target); nil: it is about all of it.
 	Targets []string
-	graph   *graph
+	// Left are the resources that were converged once, are not in the configuration any more, and stay on the host.
+	Left  []Orphan
+	graph *graph
 }
 
 // Item is the plan of one resource.
@@ -98,7 +100,11 @@ func (e *Engine) Plan(ctx context.Context, nodes []resources.Node) (*Plan, error
 	if err := ctx.Err(); err != nil {
 		return nil, diag.Wrap(err, "plan", "Run it again; nothing was changed.")
 	}
-	return &Plan{Items: p.items, graph: g}, nil
+	left, err := e.left(nodes)
+	if err != nil {
+		return nil, err
+	}
+	return &Plan{Items: p.items, Left: left, graph: g}, nil
 }
 
 func (e *Engine) width() int {

@@ -58,6 +58,8 @@ func OpenRecords(dir string, files host.Files, users host.Users) (*Records, erro
 
 func (r *Records) keyPath() string { return filepath.Join(r.dir, "key") }
 
+func (r *Records) recordsDir() string { return filepath.Join(r.dir, "records") }
+
 // Keyed returns what stands for digest in records and upstreams; "" stays "".
 func (r *Records) Keyed(digest string) string {
 	if digest == "" {
@@ -87,6 +89,8 @@ type Record struct {
 	addr resources.Address
 	body recordBody
 	err  error
+
+	node *resources.Node // what it is of, once that is known to Keep
 }
 
 type recordBody struct {
@@ -94,16 +98,23 @@ type recordBody struct {
 	Address string                     `json:"address"`
 	Config  string                     `json:"config,omitempty"` // keyed digest of the configuration it last converged with
 	Values  map[string]json.RawMessage `json:"values,omitempty"`
+	// Leaves says that it leaves something on the host when its block is deleted; Left is the run that noticed that.
+	Leaves *remains `json:"leaves,omitempty"`
+	Left   int      `json:"left,omitempty"`
 }
 
-// path is the record's file, named by the address, and by its digest where that is too long for a file name.
 func (rec *Record) path() string {
-	name := url.PathEscape(rec.addr.String())
+	return filepath.Join(rec.of.recordsDir(), recordName(rec.addr.String()))
+}
+
+// recordName is the file of a record, named by the address, and by its digest where that is too long for a file name.
+func recordName(address string) string {
+	name := url.PathEscape(address)
 	if len(name) > 200 {
 		sum := sha256.Sum256([]byte(name))
 		name = name[:120] + "-" + hex.EncodeToString(sum[:])
 	}
-	return filepath.Join(rec.of.dir, "records", name+".json")
+	return name + ".json"
 }
 
 // read loads the record. One that is not valid JSON counts as lost; one of a newer version is an error.
@@ -152,6 +163,10 @@ func (rec *Record) Keep(config string, values map[string]any) error {
 	if config != "" {
 		body.Config = rec.of.Keyed(config)
 	}
+	body.Left = 0
+	if rec.node != nil && len(rec.node.Kind.Attrs) > 0 { // a rollback does not know what its kind leaves
+		body.Leaves = leaves(rec.node)
+	}
 	body.Values = maps.Clone(rec.body.Values)
 	for name, v := range values {
 		raw, err := json.Marshal(v)
@@ -174,7 +189,7 @@ func (rec *Record) Keep(config string, values map[string]any) error {
 }
 
 func (rec *Record) write(body recordBody) error {
-	if err := rec.of.saveKey(); err != nil {
+	if err := rec.of.SaveKey(); err != nil {
 		return err
 	}
 	text, err := json.Marshal(body)
@@ -184,14 +199,14 @@ func (rec *Record) write(body recordBody) error {
 	return rec.of.put(rec.path(), append(text, '\n'))
 }
 
-// saveKey makes the state directory with the key that the digests of all records depend on.
-func (r *Records) saveKey() error {
+// SaveKey makes the state directory with the key that Keyed depends on: whoever keeps what Keyed gave must have it there.
+func (r *Records) SaveKey() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.saved {
 		return nil
 	}
-	if err := r.ensureDir(filepath.Join(r.dir, "records")); err != nil {
+	if err := r.ensureDir(r.recordsDir()); err != nil {
 		return err
 	}
 	if err := r.put(r.keyPath(), r.key); err != nil {

@@ -20,6 +20,8 @@ type Node struct {
 	Retry Retry
 	// Err is why it could not be evaluated, a missing secret for one. It fails this resource and nothing else.
 	Err error
+	// Absent says that ensure is "absent": once converged, it leaves nothing on the host.
+	Absent bool
 	// Where is the place of its block: "site.hcl:12".
 	Where string
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/converge-agent/converge/diag"
 	"github.com/converge-agent/converge/plans"
+	"github.com/converge-agent/converge/plans/journal"
 	"github.com/spf13/cobra"
 )
 
@@ -78,22 +79,39 @@ func (a *applyCommand) run(ctx context.Context, t *terminal, s *session) (*plans
 	default:
 		view.print(p) // with what cannot be planned, before anybody says yes
 	}
-	if p.Changes() > 0 && !a.autoApprove {
-		if !interactive(t.in) {
-			return nil, diag.New("apply", "there is no terminal to ask on", "Look at converge plan, then run it with --auto-approve.")
-		}
-		if !t.confirm(ctx, "\nApply these changes?") {
-			return nil, diag.New("apply", "you did not say yes", "Nothing was changed.")
+	if p.Changes() > 0 {
+		if err := a.approve(ctx, t, "\nApply these changes?"); err != nil {
+			return nil, err
 		}
 	}
+	return a.carryOut(ctx, t, s, p, journal.Head{Command: "apply", Config: s.path}), nil
+}
+
+// approve asks, unless it was told not to.
+func (a *applyCommand) approve(ctx context.Context, t *terminal, question string) error {
+	switch {
+	case a.autoApprove:
+		return nil
+	case !interactive(t.in):
+		return diag.New("apply", "there is no terminal to ask on", "Look at converge plan, then run it with --auto-approve.")
+	case !t.confirm(ctx, question):
+		return diag.New("apply", "you did not say yes", "Nothing was changed.")
+	}
+	return nil
+}
+
+// carryOut applies a plan and prints what happens.
+func (a *applyCommand) carryOut(ctx context.Context, t *terminal, s *session, p *plans.Plan, head journal.Head) *plans.Report {
 	view := &applyView{terminal: t}
 	for _, it := range p.Items {
 		view.addressWidth = max(view.addressWidth, len(it.Node.Address.String()))
 	}
 	s.engine.Events = view.event
+	done := s.writeJournal(t, head)
 	r := s.engine.Apply(ctx, p)
+	done(r)
 	view.summary(r, s.stores.Requests())
-	return r, nil
+	return r
 }
 
 func (a *applyCommand) exitCode(r *plans.Report) int {

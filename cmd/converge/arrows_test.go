@@ -20,6 +20,7 @@ var layers = [][]string{
 	{"resources/*"},
 	{"resources/all"},
 	{"config", "plans"},
+	{"plans/journal"},
 	{"cmd/converge"},
 }
 

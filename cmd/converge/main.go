@@ -67,6 +67,7 @@ func newRoot(t *terminal, code *int) *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = false
-	root.AddCommand(newValidate(t), newPlan(t, code), newApply(t, code), newDisable(t), newEnable(t), newVersion(t))
+	root.AddCommand(newValidate(t), newPlan(t, code), newApply(t, code), newHistory(t), newShow(t), newRollback(t, code),
+		newDisable(t), newEnable(t), newVersion(t))
 	return root
 }

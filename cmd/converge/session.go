@@ -14,6 +14,7 @@ import (
 	"github.com/converge-agent/converge/host"
 	"github.com/converge-agent/converge/objectstore"
 	"github.com/converge-agent/converge/plans"
+	"github.com/converge-agent/converge/plans/journal"
 	"github.com/converge-agent/converge/resources"
 	"github.com/converge-agent/converge/resources/all"
 	"github.com/hashicorp/hcl/v2"
@@ -37,6 +38,11 @@ func (s *source) flags(f *pflag.FlagSet) {
 		"set a variable: `name=value`; may be given several times")
 	f.Var(setting{&s.vars, func(text string) config.Setting { return config.Setting{File: text} }}, "var-file",
 		"read variables from `FILE`; may be given several times")
+	s.stateFlag(f)
+}
+
+// stateFlag is the one flag of commands without a configuration.
+func (s *source) stateFlag(f *pflag.FlagSet) {
 	f.StringVar(&s.stateDir, "state-dir", defaultStateDir, "where converge keeps what it remembers")
 }
 
@@ -56,10 +62,12 @@ func (s setting) Set(text string) error {
 
 // session is one run of converge over one configuration.
 type session struct {
-	config *config.Config
-	engine *plans.Engine
-	stores *objectstore.Clients
-	units  *host.SystemdUnits
+	config  *config.Config
+	engine  *plans.Engine
+	journal *journal.Store
+	stores  *objectstore.Clients
+	units   *host.SystemdUnits
+	path    string // of the configuration
 	control
 	disabled *plans.Disabled // nil: it is not
 }
@@ -68,17 +76,28 @@ func (s *session) close() { s.units.Close() }
 
 // open loads the configuration of a command and the host that it is for. Diagnostics are printed.
 func (s *source) open(t *terminal, args []string) (*session, error) {
-	stateDir, err := filepath.Abs(s.stateDir)
-	if err != nil {
-		return nil, err
-	}
 	stores := objectstore.NewClients()
 	kinds := all.Kinds(all.Deps{Stores: stores, Issuer: acme.NewIssuer()})
 	cfg, err := s.load(t, kinds, args)
 	if err != nil {
 		return nil, err
 	}
+	session, err := s.onHost()
+	if err != nil {
+		return nil, err
+	}
+	session.config, session.stores, session.path = cfg, stores, configPath(args)
+	return session, nil
+}
+
+// onHost is a session without a configuration: the host, and what converge remembers of it.
+func (s *source) onHost() (*session, error) {
+	stateDir, err := filepath.Abs(s.stateDir)
+	if err != nil {
+		return nil, err
+	}
 	files, users, units, commands := host.System(), host.SystemUsers(), host.Systemd(), host.SystemCommands()
+	clock := host.SystemClock()
 	records, err := plans.OpenRecords(stateDir, files, users)
 	if err != nil {
 		return nil, err
@@ -88,26 +107,31 @@ func (s *source) open(t *terminal, args []string) (*session, error) {
 		return nil, err
 	}
 	read := resources.ReadEnv{
-		Files: files, Units: units, Probe: commands, Users: users, Clock: host.SystemClock(), StateDir: stateDir,
+		Files: files, Units: units, Probe: commands, Users: users, Clock: clock, StateDir: stateDir,
 		Processes: host.SystemProcesses(),
 	}
 	engine := &plans.Engine{
 		Env:     resources.Env{ReadEnv: read, Files: files, Units: units, Commands: commands},
 		Records: records, Parallelism: s.parallelism, FailFast: s.failFast,
 	}
-	return &session{config: cfg, engine: engine, stores: stores, units: units, control: s.control, disabled: disabled}, nil
+	store := journal.Open(stateDir, files, users, clock, records)
+	return &session{engine: engine, journal: store, units: units, control: s.control, disabled: disabled}, nil
 }
 
-// load parses and checks the configuration named by a command's only argument, by default the current directory.
-func (s *source) load(t *terminal, kinds []*resources.Kind, args []string) (*config.Config, error) {
-	path := "."
+// configPath is the configuration that a command's only argument names, by default the current directory.
+func configPath(args []string) string {
 	if len(args) > 0 {
-		path = args[0]
+		return args[0]
 	}
+	return "."
+}
+
+// load parses and checks the configuration of a command.
+func (s *source) load(t *terminal, kinds []*resources.Kind, args []string) (*config.Config, error) {
 	loader := &config.Loader{
 		Kinds: kinds, Files: afero.NewOsFs(), Getenv: os.LookupEnv, CredentialDirs: credentialDirs(), Dotenv: dotenvValues,
 	}
-	cfg, diags := loader.Load(path, s.vars)
+	cfg, diags := loader.Load(configPath(args), s.vars)
 	if diags.HasErrors() {
 		diags = append(diags, cfg.Validate()...) // all that is wrong at once
 	}
@@ -147,6 +171,7 @@ func (s *session) plan(ctx context.Context, t *terminal) (*plans.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.engine.Written = written(nodes, s.config.Unmanaged())
 	if nodes, err = plans.Target(nodes, s.targets); err != nil {
 		return nil, err
 	}
@@ -156,6 +181,18 @@ func (s *session) plan(ctx context.Context, t *terminal) (*plans.Plan, error) {
 	}
 	p.Targets = s.targets
 	return p, nil
+}
+
+// written reports which addresses stand in the configuration.
+func written(nodes []resources.Node, unmanaged []resources.Address) func(string) bool {
+	all := map[string]bool{}
+	for _, n := range nodes {
+		all[n.Address.String()] = true
+	}
+	for _, a := range unmanaged {
+		all[a.String()] = true
+	}
+	return func(address string) bool { return all[address] }
 }
 
 // hostLock is held by the one apply that may run on a host at a time, whatever its state directory.

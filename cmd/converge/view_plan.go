@@ -56,6 +56,9 @@ func (v *planView) body(p *plans.Plan) {
 		}
 	}
 	v.later(p, width)
+	for _, o := range p.Left {
+		v.printf("  %s\n", o)
+	}
 }
 
 func (v *planView) item(it *plans.Item, width int) {

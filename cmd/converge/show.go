@@ -1,0 +1,40 @@
+package main
+
+import (
+	"strconv"
+
+	"github.com/converge-agent/converge/diag"
+	"github.com/spf13/cobra"
+)
+
+func newShow(t *terminal) *cobra.Command {
+	var src source
+	cmd := &cobra.Command{
+		Use:   "show RUN",
+		Short: "Show what a run changed on this host",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			number, err := runNumber(args[0])
+			if err != nil {
+				return err
+			}
+			s, err := src.onHost()
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			return t.showRun(s.journal, number)
+		},
+	}
+	src.stateFlag(cmd.Flags())
+	return cmd
+}
+
+// runNumber reads the number of a run.
+func runNumber(text string) (int, error) {
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		return 0, diag.New("read the argument "+strconv.Quote(text), "it is not the number of a run", "converge history lists them.")
+	}
+	return n, nil
+}
