@@ -25,17 +25,18 @@ type Orphan struct {
 	body recordBody
 }
 
-// remains is what stays on the host of a resource whose block is deleted.
-type remains struct {
+// leftovers is what stays on the host of a resource whose block is deleted.
+type leftovers struct {
 	// Paths are those that it claimed. Once none of them exists, nothing stays. Of a resource without any (a unit), nobody
 	// can tell.
 	Paths []string `json:"paths,omitempty"`
+	// Elsewhere says that it is not this host's alone: a bucket.
+	Elsewhere bool `json:"elsewhere,omitempty"`
 }
 
-// leaves is what of a node stays on the host without it; nil: nothing. That a kind has the attribute ensure is its word that
-// it makes something which stays until it is told to take it away.
-func leaves(n *resources.Node) *remains {
-	if n.Absent || n.Kind == nil || resources.Find(n.Kind.Attrs, "ensure") == nil {
+// leaves is what of a node stays without it; nil: nothing.
+func leaves(n *resources.Node) *leftovers {
+	if n.Absent || n.Kind.LeavesNothing {
 		return nil
 	}
 	own, shared := []string{}, []string{}
@@ -51,7 +52,7 @@ func leaves(n *resources.Node) *remains {
 	if len(own) == 0 {
 		own = shared
 	}
-	return &remains{Paths: own}
+	return &leftovers{Paths: own, Elsewhere: n.Kind.Scope == resources.Instance}
 }
 
 // left returns the resources on record that are neither among nodes nor written in the configuration otherwise, sorted.
@@ -105,7 +106,7 @@ func (e *Engine) orphan(file string) (*Orphan, error) {
 }
 
 // stay reports whether anything is still there. What cannot be looked at may well be.
-func (r *remains) stay(files host.View) bool {
+func (r *leftovers) stay(files host.View) bool {
 	for _, p := range r.Paths {
 		f, err := files.Lookup(p)
 		if err != nil || f != nil {
@@ -144,8 +145,12 @@ func (e *Engine) noteLeft(p *Plan) {
 
 // String tells what became of it, after its address.
 func (o Orphan) String() string {
-	if o.Run == 0 {
-		return o.Address + " leaves the configuration, stays on the host"
+	where := "on the host"
+	if o.body.Leaves != nil && o.body.Leaves.Elsewhere {
+		where = "there"
 	}
-	return fmt.Sprintf("%s left the configuration (run %d), still on the host", o.Address, o.Run)
+	if o.Run == 0 {
+		return fmt.Sprintf("%s leaves the configuration, stays %s", o.Address, where)
+	}
+	return fmt.Sprintf("%s left the configuration (run %d), still %s", o.Address, o.Run, where)
 }

@@ -99,8 +99,8 @@ type recordBody struct {
 	Config  string                     `json:"config,omitempty"` // keyed digest of the configuration it last converged with
 	Values  map[string]json.RawMessage `json:"values,omitempty"`
 	// Leaves says that it leaves something on the host when its block is deleted; Left is the run that noticed that.
-	Leaves *remains `json:"leaves,omitempty"`
-	Left   int      `json:"left,omitempty"`
+	Leaves *leftovers `json:"leaves,omitempty"`
+	Left   int        `json:"left,omitempty"`
 }
 
 func (rec *Record) path() string {

@@ -13,6 +13,7 @@ func NothingWhenAbsent(k *Kind, doc string) *Kind {
 	ensure := EnsureAttr()
 	ensure.Doc = doc
 	k.Attrs = append(k.Attrs, ensure)
+	k.LeavesNothing = true
 	present := k.New
 	k.New = func(addr Address, config cty.Value) (Resource, cty.Value, error) {
 		r, exports, err := present(addr, config)

@@ -18,6 +18,8 @@ type Kind struct {
 	Attrs   []Attr
 	Exports []Attr // only Name, Type, Doc and Secret are used
 	Scope   Scope
+	// LeavesNothing says that nothing stays when a block is deleted: it asked, waited, or ran something.
+	LeavesNothing bool
 
 	// Facts, of a fact kind, reads the exports from the host before planning. Such a kind has no New.
 	Facts func(ctx context.Context, env ReadEnv, config cty.Value) (cty.Value, error)
