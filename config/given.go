@@ -34,10 +34,7 @@ type setting struct {
 func (c *Config) collect(given Variables) (map[string]setting, hcl.Diagnostics) {
 	won := map[string]setting{}
 	for name := range c.variables {
-		if c.loader.Getenv == nil {
-			break
-		}
-		if text, ok := c.loader.Getenv(EnvPrefix + name); ok {
+		if text, ok := c.fromEnvironment(name); ok {
 			won[name] = setting{text: &text, origin: EnvPrefix + name}
 		}
 	}

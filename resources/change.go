@@ -80,6 +80,7 @@ type Effect struct {
 	Destructive  bool   // it deletes, or makes something unavailable
 	Requests     int64  // estimate, at an object store
 	Bytes        int64  // estimate, to move
+	Deletes      int64  // estimate, objects at an object store that it deletes
 }
 
 // AttrDiff is one managed value that differs. Values are shown as they stand, so a secret must come as "(sensitive)".

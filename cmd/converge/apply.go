@@ -17,6 +17,11 @@ type applyCommand struct {
 	detailed    bool
 	fullDiff    bool
 	lockTimeout time.Duration
+
+	planFile string
+	partial  bool         // with planFile: do what is equal
+	saved    *plans.Saved // the plan in planFile; nil without one
+	moved    bool         // not all of it is equal
 }
 
 func newApply(t *terminal, code *int) *cobra.Command {
@@ -28,6 +33,13 @@ func newApply(t *terminal, code *int) *cobra.Command {
 			"From cron: converge apply --auto-approve --quiet",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			var err error
+			if a.saved, err = a.takeSaved(args); err != nil {
+				return err
+			}
+			if a.saved != nil {
+				args = []string{a.saved.Origin.Path}
+			}
 			lock, err := a.lock(cmd.Context(), cmd, a.lockTimeout)
 			if err != nil {
 				return err
@@ -51,6 +63,8 @@ func newApply(t *terminal, code *int) *cobra.Command {
 	cmd.Flags().BoolVar(&a.failFast, "fail-fast", false,
 		"after the first failure begin nothing more, not even the repair of drift")
 	cmd.Flags().BoolVar(&a.autoApprove, "auto-approve", false, "do not ask before changing anything")
+	cmd.Flags().StringVar(&a.planFile, "plan", "", "do what the plan saved in `FILE` says, if nothing moved since; it does not ask")
+	cmd.Flags().BoolVar(&a.partial, "partial", false, "with --plan: do what is equal, and leave alone what moved and what depends on it")
 	cmd.Flags().BoolVar(&a.detailed, "detailed-exitcode", false,
 		"exit with 0 when nothing changed, 2 when something did, 4 on failures, 6 on both, 1 when it could not run")
 	cmd.Flags().BoolVar(&a.fullDiff, "diff", false, "show long differences in full")
@@ -61,9 +75,19 @@ func newApply(t *terminal, code *int) *cobra.Command {
 
 // run plans, asks and applies. A plan without changes is applied too: it runs the checks.
 func (a *applyCommand) run(ctx context.Context, t *terminal, s *session) (*plans.Report, error) {
+	if a.saved != nil {
+		if err := s.engine.Accept(a.saved); err != nil {
+			return nil, err
+		}
+	}
 	p, err := s.plan(ctx, t)
 	if err != nil {
 		return nil, err
+	}
+	if a.saved != nil {
+		if err := a.bind(t, s, p); err != nil {
+			return nil, err
+		}
 	}
 	if s.disabled != nil {
 		p.Disable(s.disabled)
@@ -71,7 +95,7 @@ func (a *applyCommand) run(ctx context.Context, t *terminal, s *session) (*plans
 	}
 	switch view := (&planView{terminal: t, fullDiff: a.fullDiff}); {
 	case t.quiet:
-	case p.Changes() == 0:
+	case p.Changes() == 0 || a.saved != nil:
 		t.partial(p)
 	case a.autoApprove:
 		view.body(p)
@@ -79,7 +103,7 @@ func (a *applyCommand) run(ctx context.Context, t *terminal, s *session) (*plans
 	default:
 		view.print(p) // with what cannot be planned, before anybody says yes
 	}
-	if p.Changes() > 0 {
+	if p.Changes() > 0 && a.saved == nil { // a saved plan has been looked at
 		if err := a.approve(ctx, t, "\nApply these changes?"); err != nil {
 			return nil, err
 		}
@@ -115,7 +139,7 @@ func (a *applyCommand) carryOut(ctx context.Context, t *terminal, s *session, p 
 }
 
 func (a *applyCommand) exitCode(r *plans.Report) int {
-	failed := r.Count(plans.Failed, plans.Skipped) > 0
+	failed := r.Count(plans.Failed, plans.Skipped) > 0 || a.moved
 	changed := r.Count(plans.Changed) > 0
 	switch {
 	case !a.detailed && failed:

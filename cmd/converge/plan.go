@@ -7,6 +7,7 @@ import (
 func newPlan(t *terminal, code *int) *cobra.Command {
 	var src source
 	var detailed bool
+	var out string
 	view := &planView{terminal: t}
 	cmd := &cobra.Command{
 		Use:   "plan [PATH]",
@@ -24,6 +25,11 @@ func newPlan(t *terminal, code *int) *cobra.Command {
 			}
 			t.disabled(s.disabled)
 			view.print(p)
+			if out != "" {
+				if err := s.save(cmd.Context(), t, p, out, &src, args); err != nil {
+					return err
+				}
+			}
 			switch {
 			case p.Failures() > 0:
 				*code = exitError
@@ -36,6 +42,7 @@ func newPlan(t *terminal, code *int) *cobra.Command {
 	src.flags(cmd.Flags())
 	src.control.flags(cmd.Flags())
 	cmd.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit with 0 when there is nothing to do, 2 when there is, 1 on errors")
+	cmd.Flags().StringVar(&out, "out", "", "save the plan to `FILE`, for apply --plan; it holds no secret and no content")
 	cmd.Flags().BoolVar(&view.fullDiff, "diff", false, "show long differences in full")
 	return cmd
 }

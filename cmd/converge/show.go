@@ -10,10 +10,14 @@ import (
 func newShow(t *terminal) *cobra.Command {
 	var src source
 	cmd := &cobra.Command{
-		Use:   "show RUN",
-		Short: "Show what a run changed on this host",
+		Use:   "show RUN|FILE",
+		Short: "Show what a run changed on this host, or a saved plan",
+		Long:  "show prints the journal of a run, by its number, or a plan that plan --out has saved, by its file.",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
+			if _, err := strconv.Atoi(args[0]); err != nil {
+				return t.showPlan(args[0], src.stateDir)
+			}
 			number, err := runNumber(args[0])
 			if err != nil {
 				return err

@@ -274,6 +274,9 @@ func TestWhenItIsDue(t *testing.T) {
 			b.put(1, cert, acme.LetsEncrypt)
 			b.Clock.Advance(c.after)
 			got := b.plan()
+			if renews := got.Renewal != nil; renews != (c.want == resources.Update) {
+				t.Errorf("a renewal: %t", renews)
+			}
 			if got.Action != c.want || c.summary != "" && got.Summary != c.summary {
 				t.Errorf("got %s %q, want %s %q", got.Action, got.Summary, c.want, c.summary)
 			}
@@ -332,8 +335,9 @@ func TestAnotherConfigurationIsAnotherCertificate(t *testing.T) {
 			b.converge()
 			more["dir"] = text(dir)
 			b.again(config(t, more))
-			if c := b.plan(); c.Action != resources.Update {
-				t.Errorf("got %s %q", c.Action, c.Summary)
+			b.Clock.Advance(100 * 24 * time.Hour) // that it has expired too does not make it a renewal
+			if c := b.plan(); c.Action != resources.Update || c.Renewal != nil {
+				t.Errorf("got %s %q, renewal %v", c.Action, c.Summary, c.Renewal)
 			}
 		})
 	}

@@ -378,6 +378,36 @@ func TestRenewedCertificateIsLoadedInTheSameRun(t *testing.T) {
 	}
 }
 
+// TestRenewalIsReadWhateverElseIsDue: the part that a run makes while converge is disabled leaves the site's file alone, and
+// what it did is known to the next run.
+func TestRenewalIsReadWhateverElseIsDue(t *testing.T) {
+	b := newBench(t, media(nil))
+	if err := b.apply(b.plan()); err != nil {
+		t.Fatal(err)
+	}
+	b.remember(b.plan())
+	b.Clock.Advance(time.Minute)
+	b.Files.Put(chain, host.File{Content: []byte("new chain"), Mode: 0o644, ChangedAt: b.Clock.Now()})
+	changed := media(map[string]cty.Value{"cache_size": text("1GB")})
+	b.again(changed)
+	c := b.plan()
+	if c.Renewal == nil || len(c.Edits) != 1 || len(c.Renewal.Edits) != 0 {
+		t.Fatalf("got %+v", c)
+	}
+	before, _ := b.Files.Lookup(available)
+	if err := b.apply(*c.Renewal); err != nil {
+		t.Fatal(err)
+	}
+	if after, _ := b.Files.Lookup(available); !after.Same(before) {
+		t.Error("the site was written")
+	}
+	b.remember(b.plan())
+	b.again(changed)
+	if c := b.plan(); c.Renewal != nil || len(c.Edits) != 1 {
+		t.Errorf("afterwards: %+v", c)
+	}
+}
+
 func TestMissingCertificate(t *testing.T) {
 	b := newBench(t, media(nil))
 	b.Files.Remove(key)

@@ -148,7 +148,7 @@ func (s *resource) effects(is *state) []resources.Effect {
 	}
 	w := &is.withdraw
 	gone := resources.Effect{
-		Verb: "delete from", Target: e.Target, Destructive: true, Requests: 2 * int64(len(w.due)),
+		Verb: "delete from", Target: e.Target, Destructive: true, Requests: 2 * int64(len(w.due)), Deletes: int64(len(w.due)),
 		Why: fmt.Sprintf("%s whose files the app deleted: %s", objects(int64(len(w.due))), quoted(w.due)),
 	}
 	switch {
@@ -156,6 +156,7 @@ func (s *resource) effects(is *state) []resources.Effect {
 		e.Destructive = is.pending || is.withdraws()
 		if is.withdraws() {
 			e.Requests += gone.Requests
+			e.Deletes = gone.Deletes
 			e.Why = joined(e.Why, "deletes "+gone.Why)
 		}
 		if is.pending && w.on {

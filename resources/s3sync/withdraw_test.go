@@ -82,7 +82,7 @@ func TestLaw3AppsDeletionsAreFollowed(t *testing.T) {
 		t.Errorf("plan: got %s %q, want run %q", c.Action, c.Summary, want)
 	}
 	e := c.Effects[len(c.Effects)-1]
-	want := resources.Effect{Verb: "delete from", Target: "media/", Destructive: true, Requests: 4,
+	want := resources.Effect{Verb: "delete from", Target: "media/", Destructive: true, Requests: 4, Deletes: 2,
 		Why: fmt.Sprintf("2 objects whose files the app deleted: %q; %q", avatar, video)}
 	if diff := cmp.Diff(want, e); diff != "" {
 		t.Errorf("effect (-want +got):\n%s", diff)
