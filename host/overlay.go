@@ -67,7 +67,7 @@ func (o *Overlay) Stage(e Edit) error {
 // checkPlace refuses to add a name to a directory that is not there, and to remove one that holds something.
 func (o *Overlay) checkPlace(name string, e Edit, current *File) error {
 	dir := path.Dir(name)
-	parent, err := o.lookup(dir)
+	parent, err := o.follow(dir)
 	switch {
 	case err != nil:
 		return err
@@ -84,6 +84,27 @@ func (o *Overlay) checkPlace(name string, e Edit, current *File) error {
 		return NotEmpty(name, names)
 	}
 	return nil
+}
+
+// follow returns what a name leads to in the end; nil where that is nothing.
+func (o *Overlay) follow(name string) (*File, error) {
+	for links := 0; links <= maxLinks; links++ {
+		at, err := o.resolve(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		f, err := o.lookup(at)
+		if err != nil || f == nil || f.Type != Symlink {
+			return f, err
+		}
+		if name = f.Target; !path.IsAbs(name) {
+			name = path.Join(path.Dir(at), name)
+		}
+	}
+	return nil, SystemError(syscall.ELOOP, "find", name)
 }
 
 // planned is f as a plan knows it: without a ctime.

@@ -147,3 +147,22 @@ func TestOverlayConcurrently(t *testing.T) {
 		t.Errorf("List: got %q, %v; want 22 names", names, err)
 	}
 }
+
+// A directory that is only a link to nowhere, or to a file, is none to write into; one that leads to a directory is.
+func TestOverlayFollowsTheDirectory(t *testing.T) {
+	o, dir := newOverlay(t)
+	for name, target := range map[string]string{"nowhere": "missing", "file": "a", "loop": "loop", "there": "d", "twice": "there"} {
+		must(t, os.Symlink(target, filepath.Join(dir, name)))
+	}
+	for name, want := range map[string]bool{"nowhere": false, "file": false, "loop": false, "there": true, "twice": true} {
+		err := o.Stage(host.Edit{Path: filepath.Join(dir, name, name), After: text("new")})
+		if (err == nil) != want {
+			t.Errorf("a file in %s: got %v, want it to succeed: %v", name, err, want)
+		}
+	}
+	planned := own(host.File{Type: host.Symlink, Target: "missing"})
+	must(t, o.Stage(host.Edit{Path: filepath.Join(dir, "soon"), After: planned}))
+	if err := o.Stage(host.Edit{Path: filepath.Join(dir, "soon/x"), After: text("new")}); err == nil {
+		t.Error("a file was planned in what is going to be a link to nowhere")
+	}
+}
