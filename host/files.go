@@ -55,13 +55,17 @@ func (f *File) Same(g *File) bool {
 	return f.Mode == g.Mode && bytes.Equal(f.Content, g.Content)
 }
 
-// WithoutTime returns f without ChangedAt: what stands there, and nothing of when.
+// WithoutTime returns f without ChangedAt: what stands there, and nothing of when. What is Same encodes to the same then: an
+// empty content is nil.
 func (f *File) WithoutTime() *File {
 	if f == nil {
 		return nil
 	}
 	g := *f
 	g.ChangedAt = time.Time{}
+	if len(g.Content) == 0 {
+		g.Content = nil
+	}
 	return &g
 }
 

@@ -18,6 +18,8 @@ type graph struct {
 	nodes []resources.Node
 	needs [][]int // sorted, without duplicates
 	users [][]int // the same edges the other way
+	// sharers are, for each node and each of its paths that others write too, those who do so before it.
+	sharers [][][]int
 }
 
 // newGraph derives the order from references and from shared paths. It refuses a cycle, and two owners of one path.
@@ -132,6 +134,7 @@ func (g *graph) leads(node, target int) bool {
 // chain puts those that write one path in a row. All rows follow one order of the whole graph, so they make no cycle.
 func (g *graph) chain(paths []string, claimants map[string][]int) {
 	position := make([]int, len(g.nodes))
+	g.sharers = make([][][]int, len(g.nodes))
 	g.link()
 	next := 0
 	g.walk(1, func(int) int { return 0 }, func(i int) { position[i] = next; next++ })
@@ -141,6 +144,7 @@ func (g *graph) chain(paths []string, claimants map[string][]int) {
 		for k := 1; k < len(list); k++ {
 			if list[k] != list[k-1] {
 				g.needs[list[k]] = append(g.needs[list[k]], list[k-1])
+				g.sharers[list[k]] = append(g.sharers[list[k]], list[:k])
 			}
 		}
 	}

@@ -141,14 +141,14 @@ func (p *planning) plan(ctx context.Context, i int) {
 		return
 	}
 	it.Drift = rec.ConvergedWith(it.Node.Config)
-	env := p.Env.ReadEnv
-	env.Files, env.Records = p.overlay, rec
-	env.Upstreams = p.graph.upstreamsOf(i, &p.upstreams)
-	it.Change, it.Err = readAndDiff(ctx, it.Node, env)
+	it.Change, it.Err = readAndDiff(ctx, it.Node, p.readEnv(i))
 	if it.Err != nil && len(it.HeldBy) > 0 { // most likely because of them: one failure, one message
 		it.Err, it.Change = nil, resources.Change{Action: resources.Wait, Summary: "cannot be read yet"}
 	}
 	if it.Err != nil || it.held() || it.Change.Action.Holds() {
+		return
+	}
+	if it.Err = p.undoes(ctx, i); it.Err != nil {
 		return
 	}
 	for _, edit := range it.Change.Edits {
@@ -157,6 +157,14 @@ func (p *planning) plan(ctx context.Context, i int) {
 		}
 	}
 	p.upstreams.Store(i, p.upstream(it, it.Change.Action.Changes()))
+}
+
+// readEnv is what the Read of node i sees: the host as the changes planned so far leave it.
+func (p *planning) readEnv(i int) resources.ReadEnv {
+	env := p.Env.ReadEnv
+	env.Files, env.Records = p.overlay, p.Records.Of(p.items[i].Node.Address)
+	env.Upstreams = p.graph.upstreamsOf(i, &p.upstreams)
+	return env
 }
 
 // holders are those that keep node i from changing: its needs that failed or wait, and what in turn holds those that do not.
