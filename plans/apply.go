@@ -105,7 +105,7 @@ func (a *applying) apply(ctx context.Context, i int, holders []int) Result {
 
 func (a *applying) envOf(i int) resources.Env {
 	env := a.Env
-	env.ReadEnv.Files = env.Files
+	env.ReadEnv.Files, env.Disk = env.Files, env.Files
 	env.ReadEnv.Units = env.Units
 	env.Probe = env.Commands
 	env.Records = a.Records.Of(a.plan.Items[i].Node.Address)

@@ -162,7 +162,7 @@ func (p *planning) plan(ctx context.Context, i int) {
 // readEnv is what the Read of node i sees: the host as the changes planned so far leave it.
 func (p *planning) readEnv(i int) resources.ReadEnv {
 	env := p.Env.ReadEnv
-	env.Files, env.Records = p.overlay, p.Records.Of(p.items[i].Node.Address)
+	env.Files, env.Disk, env.Records = p.overlay, p.Env.Files, p.Records.Of(p.items[i].Node.Address)
 	env.Upstreams = p.graph.upstreamsOf(i, &p.upstreams)
 	return env
 }

@@ -69,7 +69,10 @@ type Claim struct {
 
 // ReadEnv is what a Read may use. By its types nothing of it writes.
 type ReadEnv struct {
-	Files   host.View
+	Files host.View
+	// Disk is the files as they stand, without what a plan is going to write. It tells when they were changed; what they
+	// hold is read from Files.
+	Disk    host.View
 	Units   host.UnitView
 	Probe   host.Prober
 	Users   host.Users

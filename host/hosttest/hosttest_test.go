@@ -168,3 +168,21 @@ func TestCommands(t *testing.T) {
 		t.Errorf("calls: got %+v, want a run and a probe", calls)
 	}
 }
+
+// As on a disk, each name that comes, is replaced or goes changes its directory (inode(7)).
+func TestMemoryDirectoriesChangeWithTheirNames(t *testing.T) {
+	m := hosttest.NewMemory()
+	clock := hosttest.NewClock(time.Unix(1000, 0))
+	m.Clock = clock
+	m.Put("/d", host.File{Type: host.Directory, Mode: 0o755})
+	one, two := &host.File{Content: []byte("1"), Mode: 0o644}, &host.File{Content: []byte("2"), Mode: 0o644}
+	for _, e := range []host.Edit{{Path: "/d/f", After: one}, {Path: "/d/f", Before: one, After: two}, {Path: "/d/f", Before: two}} {
+		clock.Advance(time.Minute)
+		if err := m.Commit(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+		if d, err := m.Lookup("/d"); err != nil || !d.ChangedAt.Equal(clock.Now()) {
+			t.Errorf("the directory changed at %s, %v; want now", d.ChangedAt, err)
+		}
+	}
+}

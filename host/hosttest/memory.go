@@ -257,6 +257,15 @@ func (m *Memory) store(name string, f host.File) {
 	f.Content = nil
 	f.ChangedAt = m.now()
 	m.inodes[name] = f
+	m.touch(path.Dir(name))
+}
+
+// touch gives a directory, a name in which was made, replaced or removed, the ctime of that (inode(7)).
+func (m *Memory) touch(dir string) {
+	if in, ok := m.inodes[dir]; ok {
+		in.ChangedAt = m.now()
+		m.inodes[dir] = in
+	}
 }
 
 // drop takes away what stands at name.
@@ -267,6 +276,7 @@ func (m *Memory) drop(name string) {
 		}
 	}
 	delete(m.inodes, name)
+	m.touch(path.Dir(name))
 }
 
 // key is the name of a file's bytes. All stand in one directory: MemMapFs makes directories by itself, and a file under the

@@ -136,7 +136,7 @@ func (c Case) NewHost() *Host {
 func (h *Host) Env() resources.Env {
 	return resources.Env{
 		ReadEnv: resources.ReadEnv{
-			Files: h.Files, Units: h.Units, Probe: h.Commands, Users: h.Users, Clock: h.Clock, Records: h.Records,
+			Files: h.Files, Disk: h.Files, Units: h.Units, Probe: h.Commands, Users: h.Users, Clock: h.Clock, Records: h.Records,
 			StateDir: stateDir, Upstreams: h.Upstreams, Processes: h.Processes,
 		},
 		Files: h.Files, Units: h.Units, Commands: h.Commands,

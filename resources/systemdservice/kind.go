@@ -82,6 +82,8 @@ type service struct {
 
 	// loaded is what Apply has seen the unit load, for the proof that follows before there is a record of it.
 	loaded *resources.Loaded
+	// seen is when what is watched had changed as this run first looked at it.
+	seen map[resources.Address]time.Time
 }
 
 func newService(p patience, config cty.Value) (*service, error) {

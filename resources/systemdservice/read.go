@@ -44,7 +44,7 @@ func (s *service) Read(ctx context.Context, env resources.ReadEnv) (resources.St
 	if err != nil {
 		return nil, err
 	}
-	restartOn, reloadOn := watch(env, s.restartOn), watch(env, s.reloadOn)
+	restartOn, reloadOn := s.watch(env, s.restartOn), s.watch(env, s.reloadOn)
 	st.restart = resources.Owed(asStarted(u), env.Clock, known, restartOn)
 	st.reload = resources.Owed(asReloaded(u), env.Clock, known, reloadOn)
 	st.stale = append(stalePaths(env, asStarted(u), st.restart, restartOn), stalePaths(env, asReloaded(u), st.reload, reloadOn)...)
@@ -102,7 +102,7 @@ func asReloaded(u host.Unit) host.Unit {
 }
 
 // watch looks at the resources that are there to be seen and have something to read.
-func watch(env resources.ReadEnv, addrs []resources.Address) map[string]resources.Watched {
+func (s *service) watch(env resources.ReadEnv, addrs []resources.Address) map[string]resources.Watched {
 	watched := map[string]resources.Watched{}
 	for _, addr := range addrs {
 		up, ok := env.Upstreams[addr]
@@ -111,18 +111,33 @@ func watch(env resources.ReadEnv, addrs []resources.Address) map[string]resource
 		}
 		w := resources.Watched{Digest: up.Digest}
 		if !up.Pending {
-			w.ChangedAt = lastChange(env.Files, up.Paths)
+			w.ChangedAt = s.firstSeen(env.Disk, addr, up.Paths)
 		}
 		watched[addr.String()] = w
 	}
 	return watched
 }
 
+// firstSeen is when the paths of a resource had changed as this run first looked at them, zero when one of them could not be
+// looked at. What others write there or beside it later in the run is theirs: by it, an apply would find owed what no plan
+// has shown.
+func (s *service) firstSeen(disk host.View, addr resources.Address, paths []string) time.Time {
+	if s.seen == nil {
+		s.seen = map[resources.Address]time.Time{}
+	}
+	at, known := s.seen[addr]
+	if !known {
+		at = lastChange(disk, paths)
+		s.seen[addr] = at
+	}
+	return at
+}
+
 // lastChange is the latest change of the paths, or zero when one of them cannot be looked at.
-func lastChange(files host.View, paths []string) time.Time {
+func lastChange(disk host.View, paths []string) time.Time {
 	var last time.Time
 	for _, p := range paths {
-		at := changedAt(files, p)
+		at := changedAt(disk, p)
 		if at.IsZero() {
 			return at
 		}
@@ -135,9 +150,9 @@ func lastChange(files host.View, paths []string) time.Time {
 
 // changedAt is when the file at p changed, or, where nothing stands, when its name can last have gone: the change of the
 // nearest directory above.
-func changedAt(files host.View, p string) time.Time {
+func changedAt(disk host.View, p string) time.Time {
 	for {
-		f, err := files.Lookup(p)
+		f, err := disk.Lookup(p)
 		switch {
 		case err != nil:
 			return time.Time{}

@@ -114,7 +114,7 @@ func (l *lab) make() *service {
 }
 
 func (l *lab) env() resources.Env {
-	read := resources.ReadEnv{Files: l.files, Units: l.units, Clock: l.clock, Records: l.records, Upstreams: l.ups}
+	read := resources.ReadEnv{Files: l.files, Disk: l.files, Units: l.units, Clock: l.clock, Records: l.records, Upstreams: l.ups}
 	return resources.Env{ReadEnv: read, Units: l.units}
 }
 
@@ -401,5 +401,26 @@ func reloadObserved(l *lab) func(*hosttest.Units, context.Context, string) error
 		now.ReloadedAt, now.ReloadedBoot = l.clock.Now(), l.clock.SinceBoot()
 		u.Put(now)
 		return err
+	}
+}
+
+// TestLaw1WhatOthersWriteLaterOwesNothing: a directory that is watched, or a file of which others edit another part, changes
+// within the run by what others do. Without a record only the time tells, and by that an apply would restart what no plan said.
+func TestLaw1WhatOthersWriteLaterOwesNothing(t *testing.T) {
+	l := newLab(t, host.Unit{Active: "active", Sub: "running"}, map[string]cty.Value{}).watching("restart_on", env).watching("restart_on", other)
+	l.config["restart_on"] = cty.TupleVal([]cty.Value{resources.Reference(env, cty.EmptyObjectVal), resources.Reference(other, cty.EmptyObjectVal)})
+	s := l.make()
+	l.ups[other] = resources.Upstream{Paths: l.ups[env].Paths, Digest: "old", Pending: true} // edits the same file in this run
+	if c := l.plan(s); len(c.Effects) != 1 || !strings.HasPrefix(c.Effects[0].Why, other.String()+" ") {
+		t.Fatalf("planned is %+v, want a restart for %s alone", c.Effects, other)
+	}
+	l.clock.Advance(time.Second)
+	l.files["/etc/"+env.Name] = l.clock.Now()
+	l.ups[other] = resources.Upstream{Paths: l.ups[env].Paths, Digest: "new"}
+	if c := l.plan(s); len(c.Effects) != 1 || !strings.HasPrefix(c.Effects[0].Why, other.String()+" ") {
+		t.Errorf("due is %+v, want the restart for %s alone", c.Effects, other)
+	}
+	if c := l.plan(l.make()); len(c.Effects) != 1 || !strings.HasPrefix(c.Effects[0].Why, env.String()+", ") {
+		t.Errorf("a run that was killed in between leaves %+v to the next; want a restart for both", c.Effects)
 	}
 }
