@@ -35,7 +35,7 @@ type Item struct {
 	HeldBy []resources.Address
 	// Drift says that the resource had converged with this very configuration before: what differs, somebody changed.
 	Drift bool
-	// Follows says that something it needs changes in this plan too, so that its own change may come from there.
+	// Follows says that something it needs is configured anew, so that its own change may come from there.
 	Follows bool
 	// Left is why an apply is to leave the resource alone though there may be something to do; nil: it does not.
 	Left *Left
@@ -134,7 +134,8 @@ func (p *planning) plan(ctx context.Context, i int) {
 		return
 	}
 	for _, j := range p.graph.needs[i] {
-		it.Follows = it.Follows || p.items[j].Changes() && !p.items[j].Drift || p.items[j].Follows
+		up := p.items[j]
+		it.Follows = it.Follows || up.Node.Resource != nil && !up.Drift || up.Follows
 	}
 	rec := p.Records.Of(it.Node.Address)
 	if it.Err = rec.err; it.Err != nil {
@@ -156,7 +157,7 @@ func (p *planning) plan(ctx context.Context, i int) {
 			return
 		}
 	}
-	p.upstreams.Store(i, p.upstream(it, it.Change.Action.Changes()))
+	p.upstreams.Store(i, p.upstream(it, it.Change.Action.Changes() || p.rewritten(i)))
 }
 
 // readEnv is what the Read of node i sees: the host as the changes planned so far leave it.

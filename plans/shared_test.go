@@ -1,6 +1,7 @@
 package plans_test
 
 import (
+	"context"
 	"strings"
 	"testing"
 
@@ -88,6 +89,52 @@ func TestLaw2TwoThatUndoEachOther(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestLaw4AnothersEditIsToComeToo: where one resource brings about what another one manages in the same file, that other has
+// nothing to do, and yet its content is only going to be right: who restarts on it must not take it for read.
+func TestLaw4AnothersEditIsToComeToo(t *testing.T) {
+	f := newFixture(t)
+	f.files.Put("/etc/env", host.File{Content: []byte("A=1\n"), Mode: 0o644})
+	whole := f.real(file.Kind(), "whole", map[string]cty.Value{"path": cty.StringVal("/etc/env"), "content": cty.StringVal("")})
+	seen := &seesUpstreams{stub: stub{path: "/etc/other", line: "x"}}
+	reader := node("reader", nil)
+	line := f.envFile("line", nil, cty.StringVal("A"))
+	reader.Resource, reader.Needs = seen, []resources.Address{line.Address}
+	p := f.plan(whole, line, reader)
+	if c := p.Items[1].Change; c.Action != resources.None || !seen.upstreams[line.Address].Pending {
+		t.Errorf("the line is to %s, and is pending: %v; want none, and pending", c.Action, seen.upstreams[line.Address].Pending)
+	}
+	f.engine.Apply(t.Context(), p)
+	f.plan(whole, line, reader)
+	if seen.upstreams[line.Address].Pending {
+		t.Error("it is still pending once it is so")
+	}
+}
+
+// seesUpstreams is a stub that keeps what it was shown.
+type seesUpstreams struct {
+	stub
+	upstreams map[resources.Address]resources.Upstream
+}
+
+func (s *seesUpstreams) Read(ctx context.Context, env resources.ReadEnv) (resources.State, error) {
+	s.upstreams = env.Upstreams
+	return s.stub.Read(ctx, env)
+}
+
+// TestFollowsAConfigurationThatChangesNothing: what restarts because a block is written otherwise, though nothing on the host
+// differs by it, is no drift.
+func TestFollowsAConfigurationThatChangesNothing(t *testing.T) {
+	f := newFixture(t)
+	up, down := node("up", &stub{path: "/etc/up", line: "x"}), node("down", &stub{path: "/etc/down", line: "x"}, "up")
+	f.run(up, down)
+	f.reopen()
+	up.Config = "written otherwise"
+	f.files.Remove("/etc/down")
+	if it := f.plan(up, down).Items[1]; !it.Follows {
+		t.Error("it does not follow")
 	}
 }
 

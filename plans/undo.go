@@ -38,6 +38,14 @@ func (p *planning) undoes(ctx context.Context, i int) error {
 	return nil
 }
 
+// rewritten reports whether a file of node i is changed by another one before it: then nothing may be left to do for i itself,
+// and what i manages of the file is still going to change.
+func (p *planning) rewritten(i int) bool {
+	return slices.ContainsFunc(slices.Concat(p.graph.sharers[i]...), func(j int) bool {
+		return writesToo(p.items[i].Node.Resource, p.items[j].Change.Edits) != "" && p.items[j].Changes()
+	})
+}
+
 // writesToo returns the first path among the edits that r claims, or "".
 func writesToo(r resources.Resource, edits []host.Edit) string {
 	claims := r.Claims()

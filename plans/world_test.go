@@ -261,7 +261,8 @@ func (w *world) configure() {
 
 func (w *world) drawBlock(name string, owned map[string]bool) *block {
 	b := &block{name: name, written: map[string]cty.Value{}}
-	b.kind = rapid.SampledFrom([]*resources.Kind{envKind, fileKind, unitKind, directoryKind, symlinkKind}).Draw(w.T, "kind of "+name)
+	kinds := []*resources.Kind{envKind, fileKind, unitKind, directoryKind, symlinkKind}
+	b.kind = kinds[rapid.IntRange(0, len(kinds)-1).Draw(w.T, "kind of "+name)]
 	key := "path"
 	place := ""
 	switch b.kind {
