@@ -16,13 +16,33 @@ func conversion(t cty.Type) function.Function {
 		Params: []function.Parameter{takingAll(function.Parameter{Name: "v", Type: cty.DynamicPseudoType})},
 		Type:   function.StaticReturnType(cty.DynamicPseudoType),
 		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
-			out, err := convert.Convert(args[0], t)
+			out, err := convert.Convert(asList(args[0]), t)
 			if err != nil {
 				return cty.NilVal, function.NewArgError(0, err)
 			}
 			return out, nil
 		},
 	})
+}
+
+// asList gives a tuple of elements of one type as a list of them: convert (cty 1.19) compares the types of a tuple's elements
+// each with each, which for thousands of names takes longer than all the rest.
+func asList(v cty.Value) cty.Value {
+	bare, marks := v.Unmark()
+	if !bare.IsKnown() || bare.IsNull() || !bare.Type().IsTupleType() || bare.LengthInt() == 0 {
+		return v
+	}
+	elements := bare.AsValueSlice()
+	first := elements[0].Type()
+	if first.HasDynamicTypes() {
+		return v
+	}
+	for _, e := range elements {
+		if !e.Type().Equals(first) {
+			return v
+		}
+	}
+	return cty.ListVal(elements).WithMarks(marks)
 }
 
 // coalesceFunction gives the first argument that is there: not null, not an empty text, not a missing secret.

@@ -20,6 +20,9 @@ type graph struct {
 	users [][]int // the same edges the other way
 	// sharers are, for each node and each of its paths that others write too, those who do so before it.
 	sharers [][][]int
+
+	visit   int   // the number of the search that leads is at
+	visited []int // by which search each node was last met
 }
 
 // newGraph derives the order from references and from shared paths. It refuses a cycle, and two owners of one path.
@@ -114,7 +117,10 @@ func (g *graph) orderAncestors(p string, writers []int, owners map[string]owner)
 
 // leads reports whether node needs target, directly or through others.
 func (g *graph) leads(node, target int) bool {
-	seen := map[int]bool{node: true}
+	if g.visited == nil {
+		g.visited = make([]int, len(g.nodes))
+	}
+	g.visit++
 	for stack := []int{node}; len(stack) > 0; {
 		top := stack[len(stack)-1]
 		stack = stack[:len(stack)-1]
@@ -122,8 +128,8 @@ func (g *graph) leads(node, target int) bool {
 			if n == target {
 				return true
 			}
-			if !seen[n] {
-				seen[n] = true
+			if g.visited[n] != g.visit {
+				g.visited[n] = g.visit
 				stack = append(stack, n)
 			}
 		}

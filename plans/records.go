@@ -73,19 +73,20 @@ func (r *Records) Keyed(digest string) string {
 // Of returns the record of one resource.
 func (r *Records) Of(addr resources.Address) *Record {
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	rec, ok := r.seen[addr]
 	if !ok {
 		rec = &Record{of: r, addr: addr}
-		rec.body, rec.err = rec.read()
 		r.seen[addr] = rec
 	}
+	r.mu.Unlock()
+	rec.once.Do(func() { rec.body, rec.err = rec.read() }) // without the lock: reading is what takes time
 	return rec
 }
 
 // Record is what is remembered of one resource.
 type Record struct {
 	of   *Records
+	once sync.Once // of reading it
 	addr resources.Address
 	body recordBody
 	err  error
