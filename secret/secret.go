@@ -112,6 +112,28 @@ func In(v cty.Value) bool {
 	return ok
 }
 
+// TextsIn returns the secret texts in v, at any depth. Unknown and missing ones have none.
+func TextsIn(v cty.Value) []String {
+	bare, places := v.UnmarkDeepWithPaths()
+	var out []String
+	for _, p := range places {
+		if _, ok := p.Marks[mark{}]; !ok {
+			continue
+		}
+		at, err := p.Path.Apply(bare)
+		if err != nil {
+			continue // the path is of v itself
+		}
+		_ = cty.Walk(at, func(_ cty.Path, e cty.Value) (bool, error) {
+			if e.Type() == cty.String && e.IsKnown() && !e.IsNull() {
+				out = append(out, New(e.AsString()))
+			}
+			return true, nil
+		})
+	}
+	return out
+}
+
 // MissingIn returns the missing secrets that went into v, by name.
 func MissingIn(v cty.Value) []*Missing {
 	_, marks := v.UnmarkDeep()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 
@@ -34,6 +35,23 @@ func TestLaw6NeverPrints(t *testing.T) {
 	}
 	if s.Reveal() != "hunter2" {
 		t.Error("Reveal lost the text")
+	}
+}
+
+func TestTextsIn(t *testing.T) {
+	v := cty.ObjectVal(map[string]cty.Value{
+		"plain": cty.StringVal("p"), "secret": secret.New("s").Value(), "unknown": secret.Mark(cty.UnknownVal(cty.String)),
+		"null": secret.Mark(cty.NullVal(cty.String)), "number": secret.Mark(cty.Zero),
+		"whole": secret.Mark(cty.ListVal([]cty.Value{cty.StringVal("a"), cty.StringVal("b")})),
+		"part":  cty.MapVal(map[string]cty.Value{"x": secret.New("m").Value(), "y": cty.StringVal("p")}),
+	})
+	var got []string
+	for _, s := range secret.TextsIn(v) {
+		got = append(got, s.Reveal())
+	}
+	slices.Sort(got)
+	if want := []string{"a", "b", "m", "s"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
