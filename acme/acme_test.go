@@ -17,6 +17,7 @@ import (
 	"github.com/converge-agent/converge/host"
 	"github.com/converge-agent/converge/host/hosttest"
 	"github.com/converge-agent/converge/nginx/nginxtest"
+	"github.com/converge-agent/converge/secret"
 	legoacme "github.com/go-acme/lego/v4/acme"
 )
 
@@ -62,6 +63,23 @@ func TestRefusalsAreWorded(t *testing.T) {
 				t.Errorf("it does not say what for: %v", err)
 			}
 		})
+	}
+}
+
+// TestLaw6RefusalsKeepTheKeyOfTheAccount: an authority may say again what it was told, or knows already.
+func TestLaw6RefusalsKeepTheKeyOfTheAccount(t *testing.T) {
+	const key = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"
+	o := &order{Request: Request{Domains: []string{"a.example"}, External: &ExternalAccount{KeyID: "kid", HMAC: secret.New(key)}}}
+	for name, said := range map[string]error{
+		"detail": problem("unauthorized", "no account with "+key), "type": problem(key, "?"), "part": problem("x", "it begins with "+key[:12]),
+		"subproblem": &legoacme.ProblemDetails{SubProblems: []legoacme.SubProblem{{Detail: key}}}, "no problem": errors.New("odd answer: " + key),
+	} {
+		err := o.explain(t.Context(), said)
+		var r *Refusal
+		errors.As(err, &r)
+		if text := fmt.Sprintf("%s %s %+v", err, diag.Fix(err), r); strings.Contains(text, key[:12]) || !strings.Contains(text, secret.Redacted) {
+			t.Errorf("%s: got %s", name, text)
+		}
 	}
 }
 

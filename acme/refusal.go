@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/converge-agent/converge/diag"
+	"github.com/converge-agent/converge/secret"
 	legoacme "github.com/go-acme/lego/v4/acme"
 )
 
@@ -59,6 +60,7 @@ func (o *order) explain(ctx context.Context, err error) error {
 		r, fix := o.refusal(err, problems)
 		return diag.Wrap(r, doing, fix)
 	}
+	err = secret.RedactError(err, o.secrets()...)
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return diag.New(doing, fmt.Sprintf("it took longer than %s", patience), "Try again later, and look at the authority's status page.")
@@ -68,6 +70,14 @@ func (o *order) explain(ctx context.Context, err error) error {
 		return diag.Wrap(err, doing, "")
 	}
 	return diag.Wrap(err, doing, o.unreachable(err))
+}
+
+// secrets are what the authority may know and say again.
+func (o *order) secrets() []secret.String {
+	if o.External == nil {
+		return nil
+	}
+	return []secret.String{o.External.HMAC}
 }
 
 // unreachable is what to do where the authority did not answer as one.
@@ -102,12 +112,15 @@ func (o *order) refusal(err error, problems []*legoacme.ProblemDetails) (*Refusa
 	for _, p := range problems {
 		kind := strings.TrimPrefix(p.Type, namespace)
 		kinds[kind] = true
-		r.Type = kind
+		r.Type = secret.Redact(kind, o.secrets()...)
 		r.Detail = append(r.Detail, p.Detail)
 		for _, sub := range p.SubProblems {
 			kinds[strings.TrimPrefix(sub.Type, namespace)] = true
 			r.Detail = append(r.Detail, sub.Identifier.Value+": "+sub.Detail)
 		}
+	}
+	for i, d := range r.Detail {
+		r.Detail[i] = secret.Redact(d, o.secrets()...)
 	}
 	slices.Sort(r.Detail)
 	r.Detail = slices.Compact(r.Detail)

@@ -84,7 +84,7 @@ func (s *Store) read(ctx context.Context, err error) error {
 	if errors.As(err, &body) {
 		return body.err
 	}
-	return &reply{is: ErrUnreachable, message: cause(err)}
+	return &reply{is: ErrUnreachable, message: s.redact(cause(err))}
 }
 
 // answered makes a reply of an HTTP answer.
@@ -92,12 +92,12 @@ func (s *Store) answered(err error, resp *smithyhttp.ResponseError) error {
 	r := &reply{status: resp.HTTPStatusCode(), header: resp.Response.Header}
 	var api smithy.APIError
 	if errors.As(err, &api) {
-		r.code, r.message = api.ErrorCode(), s.redact(api.ErrorMessage())
+		r.code, r.message = s.redact(api.ErrorCode()), s.redact(api.ErrorMessage())
 	}
 	var broken *net.OpError
 	if r.status < 300 && r.code == "" || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &broken) {
 		// The answer broke off or was none of S3's: what was done is unknown, so it is asked again.
-		r.is, r.message = ErrUnreachable, "its answer could not be read: "+cause(err)
+		r.is, r.message = ErrUnreachable, "its answer could not be read: "+s.redact(cause(err))
 		return r
 	}
 	if r.code == http.StatusText(r.status) || r.code == "UnknownError" || r.code == fmt.Sprint(r.status) {
@@ -149,12 +149,7 @@ func meaning(status int, code string) error {
 
 // redact takes our key out of what a store says.
 func (s *Store) redact(text string) string {
-	for _, key := range []secret.String{s.cfg.SecretAccessKey, s.cfg.AccessKeyID} {
-		if !key.Empty() {
-			text = strings.ReplaceAll(text, key.Reveal(), secret.Redacted)
-		}
-	}
-	return text
+	return secret.Redact(text, s.cfg.SecretAccessKey, s.cfg.AccessKeyID)
 }
 
 // cause gives the innermost words of a failed connection, without the address of the request around them.

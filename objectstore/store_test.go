@@ -3,6 +3,7 @@ package objectstore
 import (
 	"context"
 	"crypto/md5"
+	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -190,6 +191,8 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		{"elsewhere", 301, "PermanentRedirect", "x", ErrRejected, "region", ""},
 		{"damaged", 400, "BadDigest", "x", ErrDigest, "", ""},
 		{"our key is said back", 403, "AccessDenied", "no rights for " + testID, ErrDenied, "rights", "no rights for (sensitive)"},
+		{"our secret is said back in base64", 403, "AccessDenied", base64.StdEncoding.EncodeToString([]byte(":" + testSecret)), ErrDenied, "rights", "(sensitive)"},
+		{"our secret is the code", 403, testSecret, "x", ErrDenied, "rights", "(sensitive)"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -202,7 +205,8 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 			if !errors.Is(err, tt.want) || !strings.Contains(diag.Fix(err), tt.fix) || !strings.Contains(err.Error(), tt.message) {
 				t.Errorf("error = %v\nfix = %s\nwant %v with a fix about %q", err, diag.Fix(err), tt.want, tt.fix)
 			}
-			if strings.Contains(err.Error()+diag.Fix(err), testID) || strings.Contains(err.Error(), testSecret) {
+			if strings.Contains(err.Error()+diag.Fix(err), testID) || strings.Contains(err.Error(), testSecret) ||
+				strings.Contains(err.Error(), base64.RawStdEncoding.EncodeToString([]byte(testSecret)[2:17])) {
 				t.Errorf("the error shows a key: %v", err)
 			}
 			if got := s.Requests()["Total"]; got != 1 {
