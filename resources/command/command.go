@@ -60,10 +60,12 @@ type command struct {
 	Dir     string                   `attr:"dir"`
 	Timeout time.Duration            `attr:"timeout"`
 	Env     map[string]secret.String `attr:"env"`
+
+	secrets []secret.String // of the values in Env
 }
 
 func newCommand(_ resources.Address, written cty.Value) (resources.Resource, cty.Value, error) {
-	c := &command{}
+	c := &command{secrets: secret.TextsIn(written.GetAttr("env"))}
 	if err := resources.Decode(written, c); err != nil {
 		return nil, cty.NilVal, err
 	}
@@ -205,12 +207,7 @@ func (c *command) lastWords(res host.Result) string {
 	if len(out) == 0 {
 		out = bytes.TrimSpace(res.Stdout)
 	}
-	text := strings.ToValidUTF8(string(out), "\ufffd")
-	for _, s := range c.Env {
-		if !s.Empty() {
-			text = strings.ReplaceAll(text, s.Reveal(), secret.Redacted)
-		}
-	}
+	text := strings.ToValidUTF8(secret.Redact(string(out), c.secrets...), "\ufffd")
 	lines := strings.Split(text, "\n")
 	return strings.Join(lines[max(0, len(lines)-lastLines):], "\n")
 }

@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"os"
 	"path/filepath"
@@ -162,6 +163,23 @@ func TestFailureShowsTheLastWordsWithoutSecrets(t *testing.T) {
 		if strings.Contains(err.Error(), text) != want {
 			t.Errorf("%q in the error: want %v, got\n%v", text, want, err)
 		}
+	}
+}
+
+// TestLaw6FailureShowsNoFormOfASecret: nor a part of one, nor one that ends with a line; what is no secret is shown.
+func TestLaw6FailureShowsNoFormOfASecret(t *testing.T) {
+	const text = "hunter2-and-a-long-tail\n"
+	r := must(t, map[string]cty.Value{
+		"run":     argv("sh", "-c", `printf %s "$KEY" | base64; printf %.10s "$KEY"; echo "; in $HOME_OF_APP/live"; echo "$KEY"; exit 1`),
+		"creates": cty.StringVal("/x"),
+		"env":     cty.ObjectVal(map[string]cty.Value{"KEY": secret.New(text).Value(), "HOME_OF_APP": cty.StringVal("/home/mastodon")}),
+	})
+	err := r.Apply(t.Context(), envOf(hosttest.NewMemory(), host.SystemCommands()), resources.Change{})
+	if err == nil || strings.Contains(err.Error(), "hunter2-") || strings.Contains(err.Error(), base64.StdEncoding.EncodeToString([]byte(text))[:8]) {
+		t.Errorf("got %v, want an error without the secret", err)
+	}
+	if err != nil && !strings.Contains(err.Error(), "; in /home/mastodon/live") {
+		t.Errorf("got %v, want the value that is no secret in it", err)
 	}
 }
 

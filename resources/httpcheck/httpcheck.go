@@ -76,10 +76,11 @@ type check struct {
 	patterns map[string]*regexp.Regexp // of the headers that are expected to match one, by name
 	body     *regexp.Regexp            // nil where none is expected
 	patience time.Duration
+	secrets  []secret.String // of the headers that are sent, which a server may say again
 }
 
 func newCheck(_ resources.Address, written cty.Value) (resources.Resource, cty.Value, error) {
-	c := &check{patience: patience}
+	c := &check{patience: patience, secrets: secret.TextsIn(written.GetAttr("headers"))}
 	if err := resources.Decode(written, &c.config); err != nil {
 		return nil, cty.NilVal, err
 	}

@@ -237,6 +237,23 @@ func TestWhatIsSent(t *testing.T) {
 	}
 }
 
+// TestLaw6WhatTheServerSaysAgain: a header that was sent as a secret is not shown when it comes back; another is.
+func TestLaw6WhatTheServerSaysAgain(t *testing.T) {
+	const token = "Bearer hunter2-and-more"
+	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Echo", r.Header.Get("Authorization"))
+		w.Header().Set("X-Origin", r.Header.Get("Origin"))
+	})
+	err := s.apply(t.Context(), t, map[string]cty.Value{
+		"headers": cty.ObjectVal(map[string]cty.Value{"Authorization": secret.New(token).Value(), "Origin": cty.StringVal("https://social.example")}),
+		"expect":  cty.ObjectVal(map[string]cty.Value{"header": texts("X-Echo", "another", "X-Origin", "another")}),
+	})
+	want := `X-Echo is "(sensitive)" instead of "another"; X-Origin is "https://social.example" instead of "another"`
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v\nwant %s", err, want)
+	}
+}
+
 func TestNoProxyIsUsed(t *testing.T) {
 	r, err := written(map[string]cty.Value{"url": cty.StringVal("https://example.com/")})
 	if err != nil {

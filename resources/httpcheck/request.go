@@ -17,6 +17,7 @@ import (
 	"github.com/converge-agent/converge/diag"
 	"github.com/converge-agent/converge/host"
 	"github.com/converge-agent/converge/resources"
+	"github.com/converge-agent/converge/secret"
 )
 
 // maxBody is how much of a body is matched, in bytes.
@@ -30,7 +31,7 @@ func (c *check) Apply(ctx context.Context, env resources.Env, _ resources.Change
 		return diag.Wrap(err, doing, "")
 	}
 	defer client.CloseIdleConnections()
-	wrong, err := c.ask(ctx, client)
+	wrong, err := c.ask(ctx, client) // of wrong and err, the server chose some of the words
 	for start := time.Now(); (err != nil || len(wrong) > 0) && time.Since(start) < c.patience; {
 		if pause(ctx, again) != nil {
 			break
@@ -38,10 +39,10 @@ func (c *check) Apply(ctx context.Context, env resources.Env, _ resources.Change
 		wrong, err = c.ask(ctx, client)
 	}
 	if err != nil {
-		return diag.Wrap(err, doing, advice(err))
+		return diag.Wrap(secret.RedactError(err, c.secrets...), doing, advice(err))
 	}
 	if len(wrong) > 0 {
-		return diag.New(doing, strings.Join(wrong, "; "), "Look at it with: "+c.curl())
+		return diag.New(doing, secret.Redact(strings.Join(wrong, "; "), c.secrets...), "Look at it with: "+c.curl())
 	}
 	return nil
 }
