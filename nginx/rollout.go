@@ -82,7 +82,7 @@ func (r Rollout) write(ctx context.Context, edits []host.Edit) error {
 			return err
 		}
 	}
-	return Check(ctx, r.Commands, r.Main)
+	return Check(ctx, r.Commands, r.Files, r.Main)
 }
 
 // keep writes down what stands at the paths of the edits, and returns all that nginx has not judged.

@@ -110,7 +110,7 @@ func (c *certificate) reload(ctx context.Context, env resources.Env) error {
 	if err != nil || !u.Up() {
 		return err
 	}
-	if err := nginx.Check(ctx, env.Commands, path.Join(c.ConfDir, "nginx.conf")); err != nil {
+	if err := nginx.Check(ctx, env.Commands, env.Files, path.Join(c.ConfDir, "nginx.conf")); err != nil {
 		return diag.Wrap(err, "let nginx answer the authority's challenge", "")
 	}
 	return nginx.Reload(ctx, env.Units, env.Processes, env.Clock, u)
