@@ -37,6 +37,8 @@ type ACMEOptions struct {
 	Profiles map[string]time.Duration
 	// ReuseAuthorizations lets an order use valid authorizations of earlier ones, as Let's Encrypt does.
 	ReuseAuthorizations bool
+	// Seen, where it is not nil, is called with each request before anything is done, from several goroutines at once.
+	Seen func(*http.Request)
 	// ExternalAccounts, where it is not nil, are the HMAC keys in base64url by key ID, one of which an account must have.
 	ExternalAccounts map[string]string
 }
@@ -88,7 +90,7 @@ func (l *Lab) ACME(ctx context.Context, o ACMEOptions) (*ACME, error) {
 	if err != nil {
 		return nil, err
 	}
-	addr, err := l.serve(a.backdate(askAgainSoon(knownDirectory(handler))))
+	addr, err := l.serve(seenBy(o.Seen, a.backdate(askAgainSoon(knownDirectory(handler)))))
 	if err != nil {
 		return nil, fmt.Errorf("start the ACME authority: %w", err)
 	}
@@ -166,6 +168,16 @@ func or(port, otherwise int) int {
 		return otherwise
 	}
 	return port
+}
+
+// seenBy shows each request to see, where that is not nil.
+func seenBy(see func(*http.Request), h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if see != nil {
+			see(r)
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // askAgainSoon has clients look at a challenge again after 1 s. Pebble does not say, and lego then waits 5 s or more
