@@ -1,0 +1,132 @@
+package secrets
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// command is one command of the program, as its own help tells.
+type command struct {
+	name  string // "completion bash"
+	flags []flag
+}
+
+type flag struct {
+	name  string // "--lock-timeout"
+	takes string // the word for its value; "" where it takes none
+}
+
+// arguments has every command, with what it needs to do its work: PATH stands for the configuration.
+var arguments = map[string][]string{
+	"apply":                 {"--auto-approve", "PATH"},
+	"completion bash":       {},
+	"completion fish":       {},
+	"completion powershell": {},
+	"completion zsh":        {},
+	"help":                  {"apply"},
+	"plan":                  {"PATH"},
+	"validate":              {"PATH"},
+	"version":               {},
+}
+
+// flagValues has every flag that takes a value, with one. Flags that take none are tried by themselves.
+var flagValues = map[string]string{
+	"--lock-timeout": "1m",
+	"--state-dir":    "/var/lib/another",
+	"--var":          "plain=nothing",
+	"--var-file":     varFile,
+}
+
+// invocation is one way to run a command.
+type invocation []string
+
+func (i invocation) String() string { return "converge " + strings.Join(i, " ") }
+
+// invocations are a command as it is, and with each of its flags.
+func (c command) invocations(config string) []invocation {
+	base := append(invocation(strings.Fields(c.name)), arguments[c.name]...)
+	for i, a := range base {
+		if a == "PATH" {
+			base[i] = config
+		}
+	}
+	out := []invocation{base}
+	for _, f := range c.flags {
+		if slices.Contains(base, f.name) {
+			continue
+		}
+		with := append(slices.Clone(base), f.name)
+		if f.takes != "" {
+			with = append(with, flagValues[f.name])
+		}
+		out = append(out, with)
+	}
+	return out
+}
+
+// evaluates reports whether the command reads a configuration.
+func (c command) evaluates() bool { return slices.Contains(arguments[c.name], "PATH") }
+
+// unknownCommands says what the tables lack for the program's commands.
+func unknownCommands(commands []command) []string {
+	var out []string
+	known := map[string]bool{}
+	for _, c := range commands {
+		known[c.name] = true
+		if _, ok := arguments[c.name]; !ok {
+			out = append(out, fmt.Sprintf("the command %q is not in arguments (commands_test.go): add a line with what it needs to do its work", c.name))
+		}
+		for _, f := range c.flags {
+			if _, ok := flagValues[f.name]; f.takes != "" && !ok {
+				out = append(out, fmt.Sprintf("%s of %q is not in flagValues (commands_test.go): add a line with a value (%s)", f.name, c.name, f.takes))
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(arguments)) {
+		if !known[name] {
+			out = append(out, fmt.Sprintf("arguments (commands_test.go) has the command %q, which there is not", name))
+		}
+	}
+	return out
+}
+
+var (
+	subcommandLine = regexp.MustCompile(`(?m)^  ([a-z][\w-]*) +\S`)
+	flagLine       = regexp.MustCompile(`(?m)^ +(?:-\w, )?(--[\w-]+)(?: (\S+))?(?:   |$)`)
+)
+
+// commandTree asks the program for its commands, by its help.
+func commandTree(help func(args ...string) string) []command {
+	var out []command
+	var walk func(path []string)
+	walk = func(path []string) {
+		text := help(append([]string{"help"}, path...)...)
+		subcommands := section(text, "Available Commands:")
+		if subcommands == "" {
+			c := command{name: strings.Join(path, " ")}
+			for _, m := range flagLine.FindAllStringSubmatch(section(text, "Flags:")+section(text, "Global Flags:"), -1) {
+				c.flags = append(c.flags, flag{m[1], m[2]})
+			}
+			out = append(out, c)
+			return
+		}
+		for _, m := range subcommandLine.FindAllStringSubmatch(subcommands, -1) {
+			walk(append(slices.Clone(path), m[1]))
+		}
+	}
+	walk(nil)
+	return out
+}
+
+// section is the part of a help text below a heading, up to the next empty line.
+func section(text, heading string) string {
+	_, below, found := strings.Cut("\n"+text, "\n"+heading+"\n")
+	if !found {
+		return ""
+	}
+	part, _, _ := strings.Cut(below, "\n\n")
+	return part + "\n"
+}
