@@ -3,6 +3,7 @@ package config_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -96,7 +97,8 @@ func evalNode(t *testing.T, expr string) resources.Node {
 	w := one("value \"x\" {\n  of = " + expr + "\n}\n")
 	w.files["greeting.txt"] = "Hello, ${name}!\n"
 	w.files["list.tmpl"] = "%{ for x in list }${x};%{ endfor }"
-	w.env = map[string]string{"A": "secret-a", "B": "secret-b", "KEY": "k", "JSON": `{"x":"y"}`, "N": "7"}
+	w.env = map[string]string{"A": "secret-a", "B": "secret-b", "KEY": "k", "JSON": `{"x":"y"}`, "N": "7", "FILE": "greeting.txt", "BOOL": "true"}
+	w.host = map[string]host.File{"/there": {Content: []byte("X=secret-x"), Mode: 0o600}, "/etc/credstore/there": {Content: []byte("secret-c"), Mode: 0o600}}
 	nodes := w.list(t)
 	return nodes[0]
 }
@@ -167,6 +169,57 @@ func TestMarks(t *testing.T) {
 				t.Errorf("got %s, want %s", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestLaw6EveryFunctionKeepsMarks calls every function with a secret in each of its arguments: what comes out is secret. A new
+// function must be in the table. The keys of maps are names, which sensitive() does not hide.
+func TestLaw6EveryFunctionKeepsMarks(t *testing.T) {
+	calls := map[string][]string{
+		"basename": {`basename(env("A"))`}, "compact": {`compact([env("A"), ""])`}, "concat": {`concat([env("A")], ["x"])`, `concat(["x"], [env("A")])`},
+		"coalesce": {`coalesce(env("A"), "x")`, `coalesce("", env("A"))`},
+		"contains": {`contains([env("A")], "x")`, `contains(["x"], env("A"))`}, "credential": {`credential("there")`},
+		"dirname": {`dirname(env("A"))`}, "distinct": {`distinct([env("A"), "x"])`}, "dotenv": {`dotenv("/there")`},
+		"endswith": {`endswith(env("A"), "x")`, `endswith("x", env("A"))`}, "env": {`env("A")`}, "file": {`file(env("FILE"))`},
+		"flatten": {`flatten([[env("A")], ["x"]])`}, "format": {`format("%s", env("A"))`, `format(env("A"))`},
+		"join":       {`join(",", [env("A")])`, `join(env("A"), ["x", "y"])`, `join(",", ["x"], [env("A")])`},
+		"jsondecode": {`jsondecode(env("JSON"))`}, "jsonencode": {`jsonencode({ a = [env("A")] })`},
+		"keys":   {`keys({ (env("A")) = "x" })`, `keys(jsondecode(env("JSON")))`},
+		"length": {`length(env("A"))`, `length([env("A")])`},
+		"lookup": {`lookup({ a = env("A") }, "a", "x")`, `lookup({ a = "x" }, env("A"), "y")`, `lookup({ a = "x" }, "b", env("A"))`},
+		"lower":  {`lower(env("A"))`}, "max": {`max(1, env("N"))`}, "min": {`min(env("N"), 10)`},
+		"merge": {`merge({ a = env("A") }, { b = "x" })`, `merge({ b = "x" }, sensitive({ a = "y" }))`},
+		"regex": {`regex("s.*", env("A"))`, `regex(env("A"), "secret-a")`}, "regexall": {`regexall("s", env("A"))`, `regexall(env("A"), "x")`},
+		"replace":     {`replace(env("A"), "x", "y")`, `replace("x", env("A"), "y")`, `replace("x", "x", env("A"))`, `replace("x", "/x/", env("A"))`, `replace(env("A"), "/s/", "")`},
+		"secret_file": {`secret_file("/there")`}, "sensitive": {`sensitive("x")`},
+		"split":      {`split(",", env("A"))`, `split(env("A"), "x")`},
+		"startswith": {`startswith(env("A"), "x")`, `startswith("x", env("A"))`},
+		"substr":     {`substr(env("A"), 0, 2)`, `substr("secret", env("N") - 7, 2)`, `substr("secret", 0, env("N"))`},
+		"templatefile": {
+			`templatefile("greeting.txt", { name = env("A") })`, `templatefile("list.tmpl", { list = [env("A")] })`,
+			`templatefile("list.tmpl", sensitive({ list = ["x"] }))`,
+		},
+		"tobool": {`tobool(env("BOOL"))`}, "tolist": {`tolist([env("A")])`}, "tomap": {`tomap({ a = env("A") })`}, "tonumber": {`tonumber(env("N"))`},
+		"toset": {`toset([env("A")])`}, "tostring": {`tostring(env("A"))`}, "trimprefix": {`trimprefix(env("A"), "s")`, `trimprefix("x", env("A"))`},
+		"trimspace": {`trimspace(env("A"))`}, "trimsuffix": {`trimsuffix(env("A"), "s")`, `trimsuffix("x", env("A"))`},
+		"upper": {`upper(env("A"))`}, "values": {`values({ a = env("A") })`},
+		"nonsensitive": nil, // it is made to show
+	}
+	c, _ := one("").load("site.hcl")
+	for _, name := range c.FunctionNames() {
+		if _, ok := calls[name]; !ok {
+			t.Errorf("%s is not in the table: add calls with a secret in each of its arguments", name)
+		}
+	}
+	for name, exprs := range calls {
+		if !slices.Contains(c.FunctionNames(), name) {
+			t.Errorf("there is no function %s", name)
+		}
+		for _, expr := range exprs {
+			if !secret.In(eval(t, expr)) {
+				t.Errorf("%s is no secret any more", expr)
+			}
+		}
 	}
 }
 
