@@ -26,16 +26,24 @@ var arguments = map[string][]string{
 	"completion fish":       {},
 	"completion powershell": {},
 	"completion zsh":        {},
+	"disable":               {"mending the database by hand"},
+	"enable":                {},
 	"help":                  {"apply"},
 	"plan":                  {"PATH"},
 	"validate":              {"PATH"},
 	"version":               {},
 }
 
+// undone has the commands after which others would do nothing, and what is run to undo that.
+var undone = map[string]invocation{"disable": {"enable"}}
+
 // flagValues has every flag that takes a value, with one. Flags that take none are tried by themselves.
 var flagValues = map[string]string{
+	"--for":          "1h",
 	"--lock-timeout": "1m",
+	"--parallelism":  "2",
 	"--state-dir":    "/var/lib/another",
+	"--target":       "file.it",
 	"--var":          "plain=nothing",
 	"--var-file":     varFile,
 }

@@ -84,6 +84,9 @@ func (w *world) everyCommand(commands []command) {
 			if o := w.run("everything changes", args, nil, nil); !succeeded(args, o) {
 				w.Errorf("%s ended with %d:\n%s%s", args, o.status.ExitStatus(), o.stdout, o.stderr)
 			}
+			if undo := undone[c.name]; undo != nil {
+				w.run("afterwards", undo, nil, nil)
+			}
 		}
 	}
 	w.newRound()
@@ -226,6 +229,19 @@ file "key" {
 file "when" {
   when    = SECRET
   path    = "/srv/when"
+  content = "x"
+}
+file "timeout" {
+  timeout = SECRET
+  path    = "/srv/timeout"
+  content = "x"
+}
+file "retry" {
+  retry {
+    attempts = SECRET
+    delay    = SECRET
+  }
+  path    = "/srv/retry"
   content = "x"
 }
 file "index" {
