@@ -150,6 +150,9 @@ func (c *commit) fixDirectory(ctx context.Context, seen *unix.Stat_t) error {
 	if stat.Dev != seen.Dev || stat.Ino != seen.Ino {
 		return diag.Wrap(ErrMoved, "", "Run converge plan again.")
 	}
+	if err := c.narrow(dir); err != nil {
+		return err
+	}
 	if err := c.step(ctx, "chown"); err != nil {
 		return err
 	}
@@ -160,6 +163,16 @@ func (c *commit) fixDirectory(ctx context.Context, seen *unix.Stat_t) error {
 		return err
 	}
 	return syncHandle(dir)
+}
+
+// narrow takes away what the directory's new mode will not give, before its owner changes: who is killed between the two
+// leaves no owner or group with rights that are meant for another.
+func (c *commit) narrow(dir *os.File) error {
+	was, to := ModeBits(c.Before.Mode), ModeBits(c.After.Mode)
+	if was&to == was || c.Before.UID == c.After.UID && c.Before.GID == c.After.GID {
+		return nil
+	}
+	return unix.Fchmod(int(dir.Fd()), was&to)
 }
 
 // own gives f the owner and the mode that are to be; in this order, because chown clears setuid and setgid (chown(2)).

@@ -124,6 +124,29 @@ func commitForever(path string) error {
 	}
 }
 
+// A directory whose owner changes never has the new owner with the old rights, whenever the commit ends.
+func TestDirectoryIsNarrowedBeforeItsOwnerChanges(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "d")
+	must(t, os.Mkdir(dir, 0o700))
+	must(t, os.Chmod(dir, 0o775))
+	before := lookup(t, dir)
+	after := *before
+	after.Mode, after.GID = 0o750, before.GID+1
+	stopped := errors.New("killed here")
+	files := host.SystemWithFaults(func(step, _ string) error {
+		if step == "chown" {
+			return stopped
+		}
+		return nil
+	})
+	if err := files.Commit(t.Context(), host.Edit{Path: dir, Before: before, After: &after}); !errors.Is(err, stopped) {
+		t.Fatalf("Commit: got %v", err)
+	}
+	if got := lookup(t, dir); got.Mode.Perm() != 0o750 || got.GID != before.GID {
+		t.Errorf("before its owner changes it is %v %d:%d, want 0750 and its old group", got.Mode, got.UID, got.GID)
+	}
+}
+
 // What only looks like a leftover of ours, or is still in use, stays.
 func TestForeignTemporaryNamesStay(t *testing.T) {
 	dir := t.TempDir()
