@@ -134,3 +134,22 @@ func busConfig(socket string) []byte {
 </busconfig>
 `)
 }
+
+// MainPID returns the process of a unit; 0 while it does not run.
+func (s *Sandbox) MainPID(name string) int {
+	u := s.manager.units[name]
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.process == nil {
+		return 0
+	}
+	return u.process.Process.Pid
+}
+
+// StartUnit starts a unit without a call on the bus.
+func (s *Sandbox) StartUnit(name string) error {
+	if result := s.manager.units[name].start(); result != "done" {
+		return fmt.Errorf("start %s: %s", name, result)
+	}
+	return nil
+}
