@@ -98,6 +98,13 @@ func Open(path string, p Place) (*Ledger, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, diag.Wrap(err, "make the directory of the ledger "+path, "Run converge as root, or with another --state-dir.")
 	}
+	if err := create(path, p); err != nil {
+		return nil, err
+	}
+	return openPrepared(path, p)
+}
+
+func openPrepared(path string, p Place) (*Ledger, error) {
 	l, err := open(path, false)
 	if err != nil {
 		return nil, err
@@ -108,6 +115,41 @@ func Open(path string, p Place) (*Ledger, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// create makes an empty ledger where there is none. It is made under another name first: the database writes its pages and
+// then its tables, and a disk that is full in between would leave what looks damaged.
+func create(path string, p Place) error {
+	const doing, fix = "make the ledger ", "Free some space on the file system that holds it, then run converge apply again."
+	info, err := os.Stat(path)
+	if err == nil && info.Size() > 0 {
+		return nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return diag.Wrap(err, doing+path, "")
+	}
+	temp := path + ".new"
+	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return diag.Wrap(err, doing+path, fix)
+	}
+	l, err := openPrepared(temp, p)
+	if err != nil {
+		_ = os.Remove(temp) // else the next run does
+		return err
+	}
+	if err := errors.Join(l.Close(), os.Rename(temp, path)); err != nil {
+		return diag.Wrap(err, doing+path, fix)
+	}
+	return diag.Wrap(syncDir(filepath.Dir(path)), doing+path, fix)
+}
+
+// syncDir makes a new name in dir last over a power loss.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // OpenReadOnly opens the ledger at path for reading only; where there is none, it is an empty one.

@@ -14,6 +14,7 @@ import (
 	"github.com/converge-agent/converge/objectstore/ledger"
 	"github.com/google/go-cmp/cmp"
 	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
 )
 
 var place = ledger.Place{Endpoint: "https://s3.example.com", Bucket: "media", Source: "/home/mastodon/live/public/system"}
@@ -119,6 +120,30 @@ func TestAbsentLedgerReadsAsEmpty(t *testing.T) {
 			t.Errorf("%s: got %+v and records, want nothing", state, m)
 		}
 		must(t, l.Close())
+	}
+}
+
+// TestFullDiskLeavesNoLedgerThatLooksDamaged: the limit on the size of files stands in for a disk that is full after the
+// database's first pages and before its tables.
+func TestFullDiskLeavesNoLedgerThatLooksDamaged(t *testing.T) {
+	path := newPath(t)
+	var was unix.Rlimit
+	must(t, unix.Getrlimit(unix.RLIMIT_FSIZE, &was))
+	limit := was
+	limit.Cur = uint64(4 * os.Getpagesize())
+	must(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &limit))
+	l, err := ledger.Open(path, place)
+	must(t, unix.Setrlimit(unix.RLIMIT_FSIZE, &was))
+	if err == nil {
+		t.Fatal("the ledger was made in spite of the limit", l.Close())
+	}
+	l, err = ledger.OpenReadOnly(path, place)
+	must(t, err)
+	must(t, l.Close())
+	must(t, open(t, path).Close())
+	names, err := os.ReadDir(filepath.Dir(path))
+	if must(t, err); len(names) != 1 {
+		t.Errorf("left beside the ledger: %v", names)
 	}
 }
 
