@@ -5,10 +5,13 @@ import (
 	"context"
 	"crypto/md5" //nolint:gosec // the S3 protocol's checksum of a transfer, Content-MD5
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 	"time"
 
@@ -131,6 +134,9 @@ func (p *prober) version(ctx context.Context, key string) (id string, err error)
 }
 
 func (p *prober) run(ctx context.Context) error {
+	if err := p.sweep(ctx); err != nil {
+		return err
+	}
 	object, err := p.write(ctx, p.PublicPrefix)
 	if err != nil {
 		return err
@@ -148,6 +154,30 @@ func (p *prober) run(ctx context.Context) error {
 	return nil
 }
 
+// probeKey begins the names of probe objects below a prefix. It holds what tells this host from others that look at the same
+// bucket, so that a run knows those that an earlier one of its own host has left.
+func probeKey(prefix string) string {
+	name, _ := os.Hostname() // where it is not known, hosts without a name are taken for one
+	sum := sha256.Sum256([]byte(name))
+	return prefix + "converge-probe-" + hex.EncodeToString(sum[:4]) + "-"
+}
+
+// sweep has the objects removed that a killed run, or one whose store went away, has left. A store that does not list them
+// keeps them: the probes matter more.
+func (p *prober) sweep(ctx context.Context) error {
+	for _, prefix := range append([]string{p.PublicPrefix}, p.PrivatePrefixes...) {
+		for o, err := range p.List(ctx, p.Bucket, probeKey(prefix), "") {
+			if errors.Is(err, ErrUnreachable) || ctx.Err() != nil {
+				return err
+			}
+			if err == nil {
+				p.written = append(p.written, written{key: o.Key})
+			}
+		}
+	}
+	return nil
+}
+
 // hidden asks for an object below a private prefix.
 func (p *prober) hidden(ctx context.Context, prefix string) error {
 	object, err := p.write(ctx, prefix)
@@ -160,7 +190,7 @@ func (p *prober) hidden(ctx context.Context, prefix string) error {
 
 // write uploads a probe object as ourselves.
 func (p *prober) write(ctx context.Context, prefix string) (key string, err error) {
-	key = prefix + "converge-probe-" + rand.Text()
+	key = probeKey(prefix) + rand.Text()
 	text := []byte("converge asks whether the world can read this; it is removed at once\n")
 	p.written = append(p.written, written{key: key})
 	_, version, err := p.Store.put(ctx, p.Bucket, Put{
@@ -211,7 +241,7 @@ func (p *prober) list(ctx context.Context, _ string) error {
 }
 
 func (p *prober) put(ctx context.Context, _ string) error {
-	key := p.PublicPrefix + "converge-probe-" + rand.Text()
+	key := probeKey(p.PublicPrefix) + rand.Text()
 	status, err := p.anonymous(ctx, http.MethodPut, "/"+key)
 	if err != nil || !refused(status) {
 		p.written = append(p.written, written{key: key})

@@ -79,9 +79,22 @@ func (o *world) serve(w http.ResponseWriter, r *http.Request, key string) {
 		w.WriteHeader(http.StatusNoContent)
 	case key != "" && !ok:
 		w.WriteHeader(http.StatusNotFound)
+	case key == "" && r.Header.Get("Authorization") != "":
+		o.listing(w, r.URL.Query().Get("prefix"))
 	default:
 		_, _ = io.WriteString(w, body)
 	}
+}
+
+func (o *world) listing(w io.Writer, prefix string) {
+	_, _ = fmt.Fprintf(w, "<ListBucketResult><Name>media</Name><Prefix>%s</Prefix><MaxKeys>1000</MaxKeys><IsTruncated>false</IsTruncated>", prefix)
+	for _, key := range slices.Sorted(maps.Keys(o.objects)) {
+		if strings.HasPrefix(key, prefix) {
+			_, _ = fmt.Fprintf(w, `<Contents><Key>%s</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>"%s"</ETag><Size>%d</Size></Contents>`,
+				key, etagOf(o.objects[key]), len(o.objects[key]))
+		}
+	}
+	_, _ = io.WriteString(w, "</ListBucketResult>")
 }
 
 var publicProbes = Probes{Bucket: "media", Public: true, PublicPrefix: "accounts/", PrivatePrefixes: []string{"backups/", "imports/"}}
@@ -157,6 +170,19 @@ func TestProbeCleansUpWhenItFails(t *testing.T) {
 			o.left(t)
 		})
 	}
+}
+
+// TestProbeRemovesWhatAKilledRunLeft, but nothing of another host's run, which may be going on.
+func TestProbeRemovesWhatAKilledRunLeft(t *testing.T) {
+	o := &world{get: true, objects: map[string]string{
+		probeKey("accounts/") + "LEFT": "x", probeKey("imports/") + "LEFT": "x", "accounts/converge-probe-another-HOST": "x", "accounts/theirs.png": "x",
+	}}
+	s := serve(t, "minio", o.ServeHTTP)
+	if _, err := s.Probe(t.Context(), publicProbes); err != nil {
+		t.Fatal(err)
+	}
+	delete(o.objects, "accounts/converge-probe-another-HOST")
+	o.left(t)
 }
 
 func TestProbeSaysWhatItLeftBehind(t *testing.T) {
