@@ -157,6 +157,29 @@ func TestWebrootHoldsTheAnswerForAWhile(t *testing.T) {
 	}
 }
 
+// TestWebrootIsSweptAfterAKill: where others may answer challenges, too, only what is surely converge's goes.
+func TestWebrootIsSweptAfterAKill(t *testing.T) {
+	for dir, want := range map[string]string{Webroot: "", "/srv/www": "theirs"} {
+		m := memory()
+		w := InWebroot{Files: m, Dir: dir}
+		if err := w.Sweep(t.Context()); err != nil { // there is nothing yet
+			t.Fatal(err)
+		}
+		for _, token := range []string{"theirs", ProbeToken + "X"} {
+			if err := w.Present(t.Context(), "a.example", token, "answer"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m.Put(dir+ChallengePath+".converge-0123abcd-0123456789abcdef", host.File{Content: []byte("ans"), Mode: 0o644})
+		if err := w.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if names, err := m.List(dir + ChallengePath[:len(ChallengePath)-1]); err != nil || strings.Join(names, " ") != want {
+			t.Errorf("%s: left %q, %v; want %q", dir, names, err, want)
+		}
+	}
+}
+
 func TestStandaloneAnswersWhatWasPresented(t *testing.T) {
 	addr := fmt.Sprintf("127.0.0.1:%d", nginxtest.FreePort(t))
 	s, err := Listen(t.Context(), addr)

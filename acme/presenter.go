@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"path"
@@ -24,6 +25,9 @@ const Webroot = "/var/lib/converge-acme"
 
 // ChallengePath is where an authority looks for the answer to a token, by HTTP on port 80 (RFC 8555, section 8.3).
 const ChallengePath = "/.well-known/acme-challenge/"
+
+// ProbeToken begins the tokens with which converge itself looks whether challenges are answered.
+const ProbeToken = "converge-"
 
 // Presenter puts the answer to a challenge where the authority finds it.
 type Presenter interface {
@@ -83,6 +87,35 @@ func (w InWebroot) CleanUp(ctx context.Context, _, token, _ string) error {
 		return err
 	}
 	return w.Files.Commit(ctx, host.Edit{Path: w.file(token), Before: before})
+}
+
+// Sweep removes what killed runs have left of their answers. In Webroot, which is converge's alone, that is every file;
+// elsewhere those whose names begin as converge's own do, for others may answer challenges from there, too.
+func (w InWebroot) Sweep(ctx context.Context) error {
+	dir := path.Join(w.Dir, ChallengePath)
+	names, err := w.Files.List(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if w.Dir != Webroot && !strings.HasPrefix(name, ProbeToken) && !strings.HasPrefix(name, ".converge-") {
+			continue
+		}
+		f, err := w.Files.Lookup(path.Join(dir, name))
+		if err != nil {
+			return err
+		}
+		if f == nil || f.Type != host.Regular {
+			continue
+		}
+		if err := w.Files.Commit(ctx, host.Edit{Path: path.Join(dir, name), Before: f}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Standalone answers challenges by a listener of its own, while it is open.

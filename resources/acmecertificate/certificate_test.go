@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -320,6 +321,16 @@ func TestRenewalKeepsOnePrevious(t *testing.T) {
 			t.Errorf("after %d issuances %q are kept", n, names)
 		}
 		b.Clock.Advance(61 * 24 * time.Hour)
+	}
+}
+
+// TestVersionThatAKilledRunWasWritingGoes, with the temporary file of its key.
+func TestVersionThatAKilledRunWasWritingGoes(t *testing.T) {
+	b := newBench(t, nil)
+	b.Files.Put(dir+"/1/.converge-ec0e3bf2-0123456789abcdef", host.File{Content: []byte("-----BEGIN"), Mode: 0o600})
+	b.converge()
+	if names, err := b.Files.List(dir); err != nil || !slices.Equal(names, []string{"2", "live"}) {
+		t.Errorf("there are %q, %v", names, err)
 	}
 }
 

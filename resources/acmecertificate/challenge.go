@@ -39,6 +39,9 @@ func (c *certificate) open(ctx context.Context, env resources.Env) (door, error)
 	}
 	uid, gid := env.Users.Self()
 	web := acme.InWebroot{Files: env.Files, Dir: c.Webroot, UID: uid, GID: gid}
+	if err := web.Sweep(ctx); err != nil {
+		return door{}, err
+	}
 	answered, err := c.answered(ctx, web)
 	if err != nil {
 		return door{}, err
@@ -180,7 +183,7 @@ func (c *certificate) awaitAnswers(ctx context.Context, web acme.InWebroot) erro
 
 // unanswered lists the names for which this host does not answer from the webroot on the port.
 func (c *certificate) unanswered(ctx context.Context, web acme.InWebroot) ([]string, error) {
-	token := "converge-" + rand.Text()
+	token := acme.ProbeToken + rand.Text()
 	if err := web.Present(ctx, "", token, token); err != nil {
 		return nil, err
 	}

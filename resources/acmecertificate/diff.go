@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strconv"
@@ -188,14 +189,14 @@ func (c *certificate) issueEdits(st *state) []host.Edit {
 	return edits
 }
 
-// removal removes a version, and its directory if it holds nothing else. Only its key is private: the others are public.
+// removal removes a version, and its directory if it holds nothing else. Its chain and where it comes from are public; its
+// key, and what may become one, are not.
 func (c *certificate) removal(v *version) []host.Edit {
 	dir := c.versionDir(v.number)
 	var edits []host.Edit
-	for _, name := range []string{keyFile, chainFile, infoFile} {
-		if f := v.files[name]; f != nil {
-			edits = append(edits, host.Edit{Path: path.Join(dir, name), Before: f, Private: name == keyFile})
-		}
+	for _, name := range slices.Backward(slices.Sorted(maps.Keys(v.files))) {
+		public := name == chainFile || name == infoFile
+		edits = append(edits, host.Edit{Path: path.Join(dir, name), Before: v.files[name], Private: !public})
 	}
 	if len(v.names) == len(v.files) {
 		edits = append(edits, host.Edit{Path: dir, Before: v.dir})

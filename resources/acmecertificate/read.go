@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/converge-agent/converge/acme"
@@ -105,6 +106,9 @@ func (c *certificate) readVersions(files host.View, st *state) error {
 	return nil
 }
 
+// tempPrefix begins the names of files that a killed run was still writing (host.Files.Commit).
+const tempPrefix = ".converge-"
+
 func (c *certificate) readVersion(files host.View, n int) (*version, error) {
 	v := &version{number: n, files: map[string]*host.File{}}
 	dir := c.versionDir(n)
@@ -118,11 +122,14 @@ func (c *certificate) readVersion(files host.View, n int) (*version, error) {
 	if v.names, err = files.List(dir); err != nil {
 		return nil, err
 	}
-	for _, name := range []string{chainFile, keyFile, infoFile} {
+	for _, name := range v.names {
+		if !slices.Contains([]string{chainFile, keyFile, infoFile}, name) && !strings.HasPrefix(name, tempPrefix) {
+			continue // not ours
+		}
 		f, err := files.Lookup(path.Join(dir, name))
 		switch {
-		case name == keyFile && errors.Is(err, fs.ErrPermission):
-			v.sealed = true
+		case name != chainFile && errors.Is(err, fs.ErrPermission):
+			v.sealed = v.sealed || name == keyFile
 		case err != nil:
 			return nil, err
 		case f != nil:
