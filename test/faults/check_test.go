@@ -19,7 +19,7 @@ func (w *world) whole() error {
 	}
 	var wrong []error
 	for _, path := range paths(now, w.before) {
-		if temporary(path) || below(path, volatile...) || below(path, w.opaque...) {
+		if temporary(path) || below(path, volatile...) || below(path, w.opaque...) || below(path, w.passing...) {
 			continue
 		}
 		e, was, to := now[path], w.before[path], w.after[path]

@@ -12,7 +12,7 @@ type Fault struct {
 	Do    string // "kill", "half" or "fail"
 	Point int    // at which call
 	Errno int    // with what a call fails
-	// Lasting has all calls from Point on fail that change files.
+	// Lasting has all later calls of the same kind fail too.
 	Lasting bool
 	// LoseState has the state directory vanish after the run.
 	LoseState bool
@@ -40,7 +40,7 @@ type inject struct {
 }
 
 func (i *inject) decide(c trace.Call) trace.Verdict {
-	due := i.Point > 0 && (c.Index == i.Point || i.Lasting && c.Index > i.Point && c.Kind == trace.File)
+	due := i.Point > 0 && (c.Index == i.Point || i.Lasting && len(i.hit) > 0 && c.Kind == i.hit[0].Kind)
 	if !due {
 		return trace.Verdict{}
 	}

@@ -2,30 +2,25 @@ package faults
 
 import (
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// workers is how many worlds take place at once. Most of the time each waits for a service to show that it stays up.
-const workers = 24
-
-// TestLaw4Local kills an apply of files, links, services and a site at each of its calls, or has the call fail.
+// TestLaw4Local disturbs an apply of files, links, services and a site.
 func TestLaw4Local(t *testing.T) {
-	p := newPool(t, "local", workers)
+	p := newPool(t, "local", 24)
 	calls := p.calls()
-	t.Run("killed anywhere", func(t *testing.T) {
-		start := time.Now()
-		faults := kills(calls)
-		reached := p.in(t).try(faults)
-		t.Logf("crash points: local %d of %d calls, %d reached (%s)", len(faults), len(calls), reached, time.Since(start).Round(time.Second))
-	})
-	t.Run("a file call fails", func(t *testing.T) {
-		start := time.Now()
-		faults := failures(calls)
-		reached := p.in(t).try(faults)
-		t.Logf("error points: local %d of %d calls, %d reached (%s)", len(faults), len(calls), reached, time.Since(start).Round(time.Second))
-	})
+	p.all(t, "killed anywhere", kills(calls), 250)
+	p.all(t, "a file call fails", fails(calls, "file", disk), 80)
+}
+
+// TestLaw4Migration disturbs a whole migration to an object store.
+func TestLaw4Migration(t *testing.T) {
+	p := newPool(t, "migration", 12)
+	calls := p.calls()
+	p.all(t, "killed anywhere", kills(calls), 50)
+	p.all(t, "a file call fails", fails(calls, "file", disk), 20)
+	p.all(t, "a connection fails", fails(calls, "socket", network), 10)
 }
 
 // kills has each call be the last one of a run, half done where it is a write. Of calls that do the same as the one before
@@ -46,20 +41,24 @@ func kills(calls []call) []Fault {
 	return faults
 }
 
-// errnos are what the kernel answers for a full disk, a broken one, an immutable file, one mounted for reading only, and a
-// quota: write(2), open(2), rename(2).
-var errnos = []unix.Errno{unix.ENOSPC, unix.EIO, unix.EPERM, unix.EROFS, unix.EDQUOT}
+// disk is what the kernel answers for a full disk, a broken one, an immutable file, one mounted for reading only, and a
+// quota: write(2), open(2), rename(2). network is what it answers for peers that are gone: connect(2), send(2).
+var (
+	disk    = []unix.Errno{unix.ENOSPC, unix.EIO, unix.EPERM, unix.EROFS, unix.EDQUOT}
+	network = []unix.Errno{unix.ECONNRESET, unix.EPIPE}
+)
 
-// failures has each call that changes files fail, alone or with all that follow, with each errno or with one after the other.
-func failures(calls []call) []Fault {
+// fails has each call of a kind fail, with one errno after the other, alone or with all that follow, or both ways if all
+// points are asked for.
+func fails(calls []call, kind string, errnos []unix.Errno) []Fault {
 	var faults []Fault
 	for i, c := range calls {
-		if c.Kind != "file" {
+		if c.Kind != kind {
 			continue
 		}
 		for n, errno := range errnos {
 			for _, lasting := range []bool{false, true} {
-				if *all || n == i%len(errnos) && lasting == (i/len(errnos)%2 == 1) {
+				if n == i%len(errnos) && (*all || lasting == (i/len(errnos)%2 == 1)) {
 					faults = append(faults, Fault{Do: "fail", Point: i + 1, Errno: int(errno), Lasting: lasting})
 				}
 			}

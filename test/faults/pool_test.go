@@ -10,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -101,12 +102,13 @@ func (w *worker) close() error {
 // pool is a story's workers.
 type pool struct {
 	t       *testing.T
+	story   string
 	workers []*worker
 }
 
 func newPool(t *testing.T, story string, size int) *pool {
 	t.Helper()
-	p := &pool{t: t}
+	p := &pool{t: t, story: story}
 	dir := t.TempDir()
 	for i := range size {
 		w, err := startWorker(story, filepath.Join(dir, fmt.Sprint(i)))
@@ -136,8 +138,23 @@ func (p *pool) calls() []call {
 	return r.Calls
 }
 
-// in is the same pool for a subtest.
-func (p *pool) in(t *testing.T) *pool { return &pool{t: t, workers: p.workers} }
+// all tries faults as a subtest: as many of them as limit says, evenly chosen, or all if those are asked for.
+func (p *pool) all(t *testing.T, name string, faults []Fault, limit int) {
+	t.Run(name, func(t *testing.T) {
+		start := time.Now()
+		every := 1
+		if !*all {
+			every = (len(faults) + limit - 1) / limit
+		}
+		var chosen []Fault
+		for i := len(faults) % every; i < len(faults); i += every {
+			chosen = append(chosen, faults[i])
+		}
+		reached := (&pool{t, p.story, p.workers}).try(chosen)
+		t.Logf("%s, %s: %d points, every %d. tried: %d, of which %d were reached (%s)", p.story, name, len(faults), every,
+			len(chosen), reached, time.Since(start).Round(time.Second))
+	})
+}
 
 // shown is how many failures are shown in full.
 const shown = 5

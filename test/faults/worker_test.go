@@ -14,7 +14,7 @@ import (
 )
 
 // stories are the configurations whose applies are disturbed.
-var stories = map[string]func(*world) error{"local": localStory}
+var stories = map[string]func(*world) error{"local": localStory, "migration": migrationStory}
 
 // work is a worker: the first process in its namespaces, whose root directory is in memory.
 func work(story, dir string) int {

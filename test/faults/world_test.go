@@ -26,6 +26,8 @@ type world struct {
 	services map[string][]string
 	// opaque are directories whose content is another one after each apply; check looks at it.
 	opaque []string
+	// passing are files, and directories of such, that are there while an apply lasts.
+	passing []string
 	// check is asked after a disturbed run, and again (final) after the one that puts all in order.
 	check func(w *world, final bool) error
 	// reset puts back what is outside the file system.

@@ -88,3 +88,15 @@ func must[T any](v T, err error) T {
 	}
 	return v
 }
+
+// RemoveBucket removes a bucket with all that is in it; one that does not exist is fine.
+func (s *S3) RemoveBucket(bucket string) {
+	if !s.has(bucket) {
+		return
+	}
+	for _, key := range s.Keys(bucket) {
+		s.Delete(bucket, key)
+	}
+	s.change(http.MethodDelete, bucket, "", nil, nil)
+	s.remember(&call{operation: "DeleteBucket", bucket: bucket})
+}
