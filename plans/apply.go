@@ -24,6 +24,7 @@ func (e *Engine) Apply(ctx context.Context, p *Plan) *Report {
 		began := e.Env.Clock.SinceBoot()
 		holders := run.holders(i)
 		res := run.apply(ctx, i, holders)
+		res.Err = interrupted(ctx, res.Err)
 		res.Item, res.Elapsed, res.holders = p.Items[i], e.Env.Clock.SinceBoot()-began, holders
 		res.Metrics = run.metrics[i]
 		run.results[i] = res

@@ -98,7 +98,7 @@ func (e *Engine) Plan(ctx context.Context, nodes []resources.Node) (*Plan, error
 	}
 	g.walk(e.width(), func(int) int { return 0 }, func(i int) { p.plan(ctx, i) })
 	if err := ctx.Err(); err != nil {
-		return nil, diag.Wrap(err, "plan", "Run it again; nothing was changed.")
+		return nil, diag.Wrap(&interruption{err}, "plan", "Run it again; nothing was changed.")
 	}
 	left, err := e.left(nodes)
 	if err != nil {

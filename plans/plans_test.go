@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/converge-agent/converge/diag"
 	"github.com/converge-agent/converge/host"
 	"github.com/converge-agent/converge/host/hosttest"
 	"github.com/converge-agent/converge/plans"
@@ -387,6 +388,9 @@ func TestCancelledApplySkipsTheRest(t *testing.T) {
 	r := f.engine.Apply(ctx, p)
 	if r.Count(plans.Failed) != 1 || r.Count(plans.Skipped) != 1 {
 		t.Errorf("got %d failed, %d skipped; want 1 and 1", r.Count(plans.Failed), r.Count(plans.Skipped))
+	}
+	if err := r.Results[0].Err; err == nil || err.Error() != "the run was interrupted" || diag.Fix(err) == "" {
+		t.Errorf("the one at work says %v", err)
 	}
 }
 
