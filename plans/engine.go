@@ -60,6 +60,11 @@ const (
 	Skipped
 )
 
+// Outcomes lists all outcomes.
+func Outcomes() []Outcome {
+	return []Outcome{Unchanged, Changed, Checked, InProgress, Waiting, Held, Failed, Skipped}
+}
+
 // String gives the outcome as an admin would say it.
 func (o Outcome) String() string {
 	return [...]string{"unchanged", "changed", "checked", "in progress", "waiting", "held", "failed", "skipped"}[o]

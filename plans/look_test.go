@@ -48,7 +48,7 @@ func TestToLookIsNoChange(t *testing.T) {
 		pending = env.Upstreams[addr("look")].Pending
 		return nil
 	}}, "look")
-	if p := f.plan(look(&looker{}), below); p.Changes() != 0 || p.Items[1].Follows || len(p.Items[1].HeldBy) > 0 {
+	if p := f.plan(look(&looker{}), below); p.Changes() != 0 || len(p.Items[1].HeldBy) > 0 {
 		t.Errorf("the plan counts %d changes, and %+v below", p.Changes(), p.Items[1])
 	}
 	f.want(f.run(look(&looker{}), below), "look checked", "below checked")

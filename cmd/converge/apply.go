@@ -13,6 +13,9 @@ import (
 // applyCommand holds the flags of apply.
 type applyCommand struct {
 	source
+	output      outputFlags
+	metrics     metricsFile
+	outages     *outages // nil without --quiet
 	autoApprove bool
 	detailed    bool
 	fullDiff    bool
@@ -33,32 +36,27 @@ func newApply(t *terminal, code *int) *cobra.Command {
 			"From cron: converge apply --auto-approve --quiet",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var err error
-			if a.saved, err = a.takeSaved(args); err != nil {
-				return err
+			start := time.Now()
+			if t.quiet {
+				a.outages = openOutages(a.stateDir, start)
+				t.hold()
 			}
-			if a.saved != nil {
-				args = []string{a.saved.Origin.Path}
+			r, err := a.locked(cmd, t, args)
+			if err == nil {
+				*code = a.exitCode(r)
+			} else {
+				err = a.outages.couldNot(cmd.Context(), t, err)
 			}
-			lock, err := a.lock(cmd.Context(), cmd, a.lockTimeout)
-			if err != nil {
-				return err
+			if unwritten := a.metrics.write(r, start); unwritten != nil {
+				t.failed(unwritten)
+				*code = spoilt(*code)
 			}
-			defer func() { _ = lock.Release() }() // the end of the process releases it too
-			s, err := a.open(t, args)
-			if err != nil {
-				return err
-			}
-			defer s.close()
-			r, err := a.run(cmd.Context(), t, s)
-			if err != nil {
-				return err
-			}
-			*code = a.exitCode(r)
-			return nil
+			return err
 		},
 	}
 	a.flags(cmd.Flags())
+	a.output.on(cmd, t)
+	a.metrics.on(cmd.Flags())
 	a.control.flags(cmd.Flags())
 	cmd.Flags().BoolVar(&a.failFast, "fail-fast", false,
 		"after the first failure begin nothing more, not even the repair of drift")
@@ -71,6 +69,28 @@ func newApply(t *terminal, code *int) *cobra.Command {
 	cmd.Flags().BoolVarP(&t.quiet, "quiet", "q", false, "print only changes and errors")
 	cmd.Flags().DurationVar(&a.lockTimeout, "lock-timeout", 0, "how long to wait for another run on this host to end")
 	return cmd
+}
+
+// locked does the work as the only run on this host.
+func (a *applyCommand) locked(cmd *cobra.Command, t *terminal, args []string) (*plans.Report, error) {
+	var err error
+	if a.saved, err = a.takeSaved(args); err != nil {
+		return nil, err
+	}
+	if a.saved != nil {
+		args = []string{a.saved.Origin.Path}
+	}
+	lock, err := a.lock(cmd.Context(), cmd, a.lockTimeout)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = lock.Release() }() // the end of the process releases it too
+	s, err := a.open(t, args)
+	if err != nil {
+		return nil, err
+	}
+	defer s.close()
+	return a.run(cmd.Context(), t, s)
 }
 
 // run plans, asks and applies. A plan without changes is applied too: it runs the checks.
@@ -103,6 +123,7 @@ func (a *applyCommand) run(ctx context.Context, t *terminal, s *session) (*plans
 	default:
 		view.print(p) // with what cannot be planned, before anybody says yes
 	}
+	t.lines.plan(p)
 	if p.Changes() > 0 && a.saved == nil { // a saved plan has been looked at
 		if err := a.approve(ctx, t, "\nApply these changes?"); err != nil {
 			return nil, err
@@ -116,7 +137,7 @@ func (a *applyCommand) approve(ctx context.Context, t *terminal, question string
 	switch {
 	case a.autoApprove:
 		return nil
-	case !interactive(t.in):
+	case !interactive(t.in) || a.output.json:
 		return diag.New("apply", "there is no terminal to ask on", "Look at converge plan, then run it with --auto-approve.")
 	case !t.confirm(ctx, question):
 		return diag.New("apply", "you did not say yes", "Nothing was changed.")
@@ -126,32 +147,28 @@ func (a *applyCommand) approve(ctx context.Context, t *terminal, question string
 
 // carryOut applies a plan and prints what happens.
 func (a *applyCommand) carryOut(ctx context.Context, t *terminal, s *session, p *plans.Plan, head journal.Head) *plans.Report {
-	view := &applyView{terminal: t}
+	t.release() // warnings are not told under --quiet
+	view := &applyView{terminal: t, outages: a.outages, interrupted: func() bool { return ctx.Err() != nil }}
 	for _, it := range p.Items {
 		view.addressWidth = max(view.addressWidth, len(it.Node.Address.String()))
 	}
-	s.engine.Events = view.event
+	s.engine.Events = func(ev plans.Event) {
+		view.event(ev)
+		t.lines.event(ev)
+	}
 	done := s.writeJournal(t, head)
 	r := s.engine.Apply(ctx, p)
 	done(r)
 	view.summary(r, s.stores.Requests())
+	if ctx.Err() == nil {
+		view.over(a.outages.ended(r))
+		a.outages.save()
+	}
+	if t.quiet && view.told > 0 {
+		a.outages.note(t)
+	}
+	t.lines.summary(r, s.stores.Requests())
 	return r
 }
 
-func (a *applyCommand) exitCode(r *plans.Report) int {
-	failed := r.Count(plans.Failed, plans.Skipped) > 0 || a.moved
-	changed := r.Count(plans.Changed) > 0
-	switch {
-	case !a.detailed && failed:
-		return exitError
-	case !a.detailed:
-		return exitOK
-	case failed && changed:
-		return exitApplyChangedFailed
-	case failed:
-		return exitApplyFailed
-	case changed:
-		return exitApplyChanged
-	}
-	return exitOK
-}
+func (a *applyCommand) exitCode(r *plans.Report) int { return applyExit(r, a.moved, a.detailed) }

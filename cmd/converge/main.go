@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/converge-agent/converge/diag"
 	"github.com/spf13/cobra"
 )
 
@@ -19,28 +20,47 @@ func main() {
 
 // run is the whole program: it returns the exit code.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	ctx, stop := interruptible(context.Background(), stderr)
+	t := newTerminal(stdin, stdout, stderr)
+	ctx, stop := interruptible(context.Background(), t.interrupted)
 	defer stop()
 	code := exitOK
-	root := newRoot(&terminal{in: stdin, out: stdout, err: stderr}, &code)
+	root := newRoot(t, &code)
 	root.SetArgs(args)
 	root.SetIn(stdin)
-	root.SetOut(stdout)
-	root.SetErr(stderr)
+	root.SetOut(t.out)
+	root.SetErr(t.err)
 	if err := root.ExecuteContext(ctx); err != nil {
-		if !errors.Is(err, errReported) {
-			printError(stderr, "", err)
-		}
-		return exitError
+		t.failed(err)
+		code = exitError
+	}
+	if err := t.lines.close(); err != nil {
+		printError(stderr, "", err) // there is no other place for it
+		code = spoilt(code)
 	}
 	return code
+}
+
+// failed tells why a command could not do its work, unless that has been told.
+func (t *terminal) failed(err error) {
+	if errors.Is(err, errReported) {
+		return
+	}
+	t.lines.message("error", err.Error(), diag.Fix(err))
+	printError(t.err, "", err)
+}
+
+// interrupted tells that the first signal came.
+func (t *terminal) interrupted() {
+	const doing, next = "Interrupted: stopping cleanly.", "Once more stops at once; files stay whole either way."
+	t.lines.message("warning", doing, next)
+	_, _ = fmt.Fprintln(t.err, doing, next)
 }
 
 // errReported ends a command whose errors have been printed.
 var errReported = errors.New("reported")
 
 // interruptible cancels its context on the first SIGINT or SIGTERM; a second one ends the program at once.
-func interruptible(parent context.Context, stderr io.Writer) (context.Context, func()) {
+func interruptible(parent context.Context, tell func()) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(parent)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -48,7 +68,7 @@ func interruptible(parent context.Context, stderr io.Writer) (context.Context, f
 		if _, ok := <-signals; !ok {
 			return
 		}
-		_, _ = fmt.Fprintln(stderr, "Interrupted: stopping cleanly. Once more stops at once; files stay whole either way.")
+		tell()
 		cancel()
 		if _, ok := <-signals; ok {
 			os.Exit(exitError)

@@ -14,6 +14,10 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the program as a user would, one file a behaviour.
 func TestScripts(t *testing.T) {
+	var err error
+	if schemaOf, err = outputSchema(); err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireUniqueNames:  true,
@@ -21,6 +25,8 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"status":  checkStatus,
 			"waitfor": waitFor,
+			"lines":   checkLines,
+			"metrics": checkMetrics,
 		},
 		Setup: func(e *testscript.Env) error {
 			// All scripts run beside each other, and one apply at a time may run on a host.

@@ -6,6 +6,7 @@ import (
 
 func newPlan(t *terminal, code *int) *cobra.Command {
 	var src source
+	var output outputFlags
 	var detailed bool
 	var out string
 	view := &planView{terminal: t}
@@ -25,21 +26,18 @@ func newPlan(t *terminal, code *int) *cobra.Command {
 			}
 			t.disabled(s.disabled)
 			view.print(p)
+			t.lines.plan(p)
 			if out != "" {
 				if err := s.save(cmd.Context(), t, p, out, &src, args); err != nil {
 					return err
 				}
 			}
-			switch {
-			case p.Failures() > 0:
-				*code = exitError
-			case detailed && p.Changes() > 0:
-				*code = exitPlanChanges
-			}
+			*code = planExit(p, detailed)
 			return nil
 		},
 	}
 	src.flags(cmd.Flags())
+	output.on(cmd, t)
 	src.control.flags(cmd.Flags())
 	cmd.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit with 0 when there is nothing to do, 2 when there is, 1 on errors")
 	cmd.Flags().StringVar(&out, "out", "", "save the plan to `FILE`, for apply --plan; it holds no secret and no content")

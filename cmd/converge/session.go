@@ -154,7 +154,8 @@ func report(t *terminal, sources map[string]*hcl.File, diags hcl.Diagnostics) er
 	if len(diags) == 0 {
 		return nil
 	}
-	w := hcl.NewDiagnosticTextWriter(t.err, sources, uint(t.width()), interactive(t.err) && os.Getenv("NO_COLOR") == "")
+	t.lines.diagnostics(diags)
+	w := hcl.NewDiagnosticTextWriter(t.err, sources, uint(t.width()), coloured(t.err))
 	if err := w.WriteDiagnostics(diags); err != nil {
 		return fmt.Errorf("print the diagnostics: %w", err)
 	}

@@ -16,8 +16,15 @@ import (
 // terminal is where a command reads and prints. Off a terminal there is no colour and no control character.
 type terminal struct {
 	in       io.Reader
-	out, err io.Writer
+	out, err io.Writer // for people
+	stdout   io.Writer // as it is, for programs
+	lines    *jsonLines
 	quiet    bool
+}
+
+// newTerminal returns one whose output is kept free of control characters that are not converge's own.
+func newTerminal(in io.Reader, out, err io.Writer) *terminal {
+	return &terminal{in: in, out: &screen{raw: out}, err: &screen{raw: err}, stdout: out}
 }
 
 // defaultWidth is the width in columns of what is no terminal.
@@ -29,13 +36,21 @@ func (t *terminal) printf(format string, args ...any) {
 
 // interactive reports whether w is a terminal.
 func interactive(w any) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
+	f := fileBelow(w)
+	return f != nil && term.IsTerminal(int(f.Fd()))
 }
 
+// live reports whether w is a terminal on which a line can be drawn anew.
+func live(w any) bool { return interactive(w) && os.Getenv("TERM") != "dumb" }
+
+// coloured reports whether w is a terminal that is to have colours (no-color.org).
+func coloured(w any) bool { return live(w) && os.Getenv("NO_COLOR") == "" }
+
 // width is the number of columns of the output.
-func (t *terminal) width() int {
-	if f, ok := t.out.(*os.File); ok {
+func (t *terminal) width() int { return widthOf(t.out) }
+
+func widthOf(w any) int {
+	if f := fileBelow(w); f != nil {
 		if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 20 {
 			return w
 		}
@@ -43,10 +58,10 @@ func (t *terminal) width() int {
 	return defaultWidth
 }
 
-// paint returns a function that colours a text, where the output is a terminal and NO_COLOR is not set.
+// paint returns a function that colours a text, where the output is to have colours.
 func (t *terminal) paint(attrs ...color.Attribute) func(string) string {
 	c := color.New(attrs...)
-	if interactive(t.out) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" {
+	if coloured(t.out) {
 		c.EnableColor()
 	} else {
 		c.DisableColor()
@@ -77,20 +92,20 @@ func printError(w io.Writer, of string, err error) {
 	if of != "" {
 		heading += ": " + of
 	}
-	_, _ = fmt.Fprintf(w, "%s\n%s", heading, indent(err.Error(), "  "))
+	_, _ = fmt.Fprintf(w, "%s\n%s", heading, indent(err.Error(), "  ", widthOf(w)))
 	if fix := diag.Fix(err); fix != "" {
-		_, _ = fmt.Fprint(w, indent(fix, "  -> "))
+		_, _ = fmt.Fprint(w, indent(fix, "  -> ", widthOf(w)))
 	}
 	_, _ = fmt.Fprintln(w)
 }
 
-// indent wraps text to the default width, the first line behind lead and the others as far in.
-func indent(text, lead string) string {
+// indent wraps text to width, the first line behind lead and the others as far in.
+func indent(text, lead string, width int) string {
 	var b strings.Builder
 	for _, para := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
 		line := lead
 		for _, word := range strings.Fields(para) {
-			if len(line)+len(word)+1 > defaultWidth && strings.TrimSpace(line) != strings.TrimSpace(lead) {
+			if len(line)+len(word)+1 > width && strings.TrimSpace(line) != strings.TrimSpace(lead) {
 				b.WriteString(strings.TrimRight(line, " ") + "\n")
 				line = strings.Repeat(" ", len(lead))
 			}

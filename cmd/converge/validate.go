@@ -7,6 +7,7 @@ import (
 
 func newValidate(t *terminal) *cobra.Command {
 	var src source
+	var output outputFlags
 	cmd := &cobra.Command{
 		Use:   "validate [PATH]",
 		Short: "Check a configuration without looking at the host",
@@ -14,10 +15,11 @@ func newValidate(t *terminal) *cobra.Command {
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			cfg, err := src.load(t, all.Kinds(all.Deps{}), args)
-			if err != nil {
-				return err
+			if err == nil {
+				err = report(t, cfg.Sources(), cfg.Validate())
 			}
-			if err := report(t, cfg.Sources(), cfg.Validate()); err != nil {
+			t.lines.validated()
+			if err != nil {
 				return err
 			}
 			t.printf("The configuration is valid.\n")
@@ -25,5 +27,6 @@ func newValidate(t *terminal) *cobra.Command {
 		},
 	}
 	src.flags(cmd.Flags())
+	output.on(cmd, t)
 	return cmd
 }

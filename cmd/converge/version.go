@@ -11,14 +11,18 @@ import (
 var version = "0.1.0-dev"
 
 func newVersion(t *terminal) *cobra.Command {
-	return &cobra.Command{
+	var output outputFlags
+	cmd := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version of converge",
 		Args:  cobra.NoArgs,
 		Run: func(*cobra.Command, []string) {
 			t.printf("converge %s%s (%s, %s/%s)\n", version, revision(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			t.lines.version()
 		},
 	}
+	output.on(cmd, t)
+	return cmd
 }
 
 // revision is the commit that the binary was built from, where the build noted one.

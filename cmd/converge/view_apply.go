@@ -21,6 +21,9 @@ const progressEvery = 3 * time.Second
 type applyView struct {
 	*terminal
 	addressWidth int
+	outages      *outages // what need not be told; nil: nothing
+	interrupted  func() bool
+	told         int // failures
 
 	mu      sync.Mutex
 	bar     *progressbar.ProgressBar
@@ -45,15 +48,15 @@ func (v *applyView) event(ev plans.Event) {
 func (v *applyView) progress(it *plans.Item, p resources.Progress) {
 	switch {
 	case v.quiet:
-	case interactive(v.out):
+	case live(v.out):
 		if v.bar == nil {
 			v.bar = progressbar.NewOptions64(max(p.TotalBytes, 1),
-				progressbar.OptionSetWriter(v.out), progressbar.OptionShowBytes(true), progressbar.OptionShowCount(),
+				progressbar.OptionSetWriter(v.stdout), progressbar.OptionShowBytes(true), progressbar.OptionShowCount(),
 				progressbar.OptionSetPredictTime(true), progressbar.OptionFullWidth(), progressbar.OptionThrottle(100*time.Millisecond),
 				progressbar.OptionClearOnFinish())
 		}
 		v.bar.ChangeMax64(max(p.TotalBytes, p.Bytes, 1))
-		v.bar.Describe(fmt.Sprintf("  .. %s %d/%d files", it.Node.Address, p.Files, max(p.TotalFiles, p.Files)))
+		v.bar.Describe(fmt.Sprintf("  .. %s %d/%d files", clean(it.Node.Address.String(), false), p.Files, max(p.TotalFiles, p.Files)))
 		_ = v.bar.Set64(p.Bytes)
 	case time.Since(v.printed) >= progressEvery:
 		v.printed = time.Now()
@@ -79,12 +82,18 @@ func (v *applyView) ended(r *plans.Result) {
 	}
 	switch r.Outcome {
 	case plans.Failed:
-		v.line(r, color.FgRed, "ERR", "failed: see below")
+		if !v.silent(r) {
+			v.told++
+			v.line(r, color.FgRed, "ERR", "failed: see below")
+		}
 	case plans.Changed, plans.Checked:
 		if r.Outcome == plans.Changed || !v.quiet {
 			v.line(r, color.FgGreen, "ok", r.Message)
 		}
 	case plans.Skipped:
+		if v.quiet && v.told == 0 && !v.interrupted() {
+			return // because of what was told in another run
+		}
 		v.line(r, color.FgYellow, "--", "skipped: "+r.Message)
 	case plans.InProgress, plans.Waiting, plans.Held:
 		if !v.quiet {
@@ -103,7 +112,7 @@ func (v *applyView) line(r *plans.Result, c color.Attribute, sign, message strin
 
 // summary is the last line of an apply, and what it cost at the object stores.
 func (v *applyView) summary(r *plans.Report, requests map[string]int64) {
-	if v.quiet && r.Count(plans.Changed, plans.Failed, plans.Skipped) == 0 {
+	if v.quiet && r.Count(plans.Changed) == 0 && v.told == 0 && !v.interrupted() {
 		return
 	}
 	v.printf("%s; %d unchanged (%s)\n", tally{
@@ -115,9 +124,21 @@ func (v *applyView) summary(r *plans.Report, requests map[string]int64) {
 		v.printf("object store: %s\n", requestLine(requests))
 	}
 	for _, res := range r.Results {
-		if res.Outcome == plans.Failed {
-			printError(v.err, itemTitle(res.Item), res.Err)
+		if res.Outcome == plans.Failed && !v.silent(&res) {
+			printError(v.err, itemTitle(res.Item)+v.outages.since(res.Item.Node.Address.String()), res.Err)
 		}
+	}
+}
+
+// silent reports whether a failure has been told already.
+func (v *applyView) silent(r *plans.Result) bool {
+	return v.outages.silent(r.Item.Node.Address.String(), r.Err.Error())
+}
+
+// over tells which outages have ended.
+func (v *applyView) over(outages []string) {
+	for _, text := range outages {
+		v.printf("%s\n", text)
 	}
 }
 

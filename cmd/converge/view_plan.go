@@ -71,11 +71,17 @@ func (v *planView) item(it *plans.Item, width int) {
 	}
 	paint := v.paint(actionColors[c.Action])
 	label := ""
-	if it.Drift && !it.Follows && c.Action.Changes() && c.Action != resources.Run {
+	if drifted(it) {
 		label = "drift: "
 	}
 	v.printf("  %s %-*s  %s%s\n", paint(actionSigns[c.Action]), width, it.Node.Address, label, c.Summary)
 	v.details(c)
+}
+
+// drifted reports whether somebody changed what had converged, and nothing in this plan accounts for it.
+func drifted(it *plans.Item) bool {
+	a := it.Change.Action
+	return it.Drift && !it.Follows && a.Changes() && a != resources.Run
 }
 
 func (v *planView) details(c resources.Change) {
@@ -235,9 +241,20 @@ func itemTitle(it *plans.Item) string {
 	return fmt.Sprintf("%s (%s)", it.Node.Address, it.Node.Where)
 }
 
-func (v *planView) footer(p *plans.Plan) {
-	destructive, checks, later, total := 0, 0, 0, 0
-	var requests int64
+// planTally is a plan in numbers. Blocks that only export are not counted.
+type planTally struct {
+	Change      int   `json:"change"`
+	Destructive int   `json:"destructive"` // effects
+	Check       int   `json:"check"`
+	Later       int   `json:"later"`
+	Failed      int   `json:"failed"`
+	Unchanged   int   `json:"unchanged"`
+	Requests    int64 `json:"requests"` // estimate, at object stores
+}
+
+func tallyOf(p *plans.Plan) planTally {
+	n := planTally{Change: p.Changes(), Failed: p.Failures()}
+	total := 0
 	for _, it := range p.Items {
 		if it.Node.Resource == nil && it.Err == nil {
 			continue
@@ -245,31 +262,36 @@ func (v *planView) footer(p *plans.Plan) {
 		total++
 		switch {
 		case it.Later():
-			later++
+			n.Later++
 		case it.Change.Action.Looks():
-			checks++
+			n.Check++
 		}
 		if !it.Changes() {
 			continue
 		}
 		for _, e := range it.Change.Effects {
-			requests += e.Requests
+			n.Requests += e.Requests
 			if e.Destructive {
-				destructive++
+				n.Destructive++
 			}
 		}
 	}
-	changes, failures := p.Changes(), p.Failures()
-	if changes == 0 && failures == 0 && later == 0 {
-		v.printf("No changes: this host is as the configuration says (%s%s).\n", count(total, "resource"), checksNote(checks))
+	n.Unchanged = total - n.Change - n.Check - n.Later - n.Failed
+	return n
+}
+
+func (v *planView) footer(p *plans.Plan) {
+	n := tallyOf(p)
+	if n.Change == 0 && n.Failed == 0 && n.Later == 0 {
+		v.printf("No changes: this host is as the configuration says (%s%s).\n", count(n.Unchanged+n.Check, "resource"), checksNote(n.Check))
 		return
 	}
 	v.printf("Plan: %s; %d as they should be.\n", tally{
-		{changes, "to change", true}, {destructive, "destructive", true}, {checks, "to check", false},
-		{later, "later", false}, {failures, "failed", false},
-	}, total-changes-checks-later-failures)
-	if requests > 0 {
-		v.printf("      about %d requests to the object store.\n", requests)
+		{n.Change, "to change", true}, {n.Destructive, "destructive", true}, {n.Check, "to check", false},
+		{n.Later, "later", false}, {n.Failed, "failed", false},
+	}, n.Unchanged)
+	if n.Requests > 0 {
+		v.printf("      about %d requests to the object store.\n", n.Requests)
 	}
 }
 

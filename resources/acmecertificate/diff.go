@@ -210,6 +210,7 @@ func (c *certificate) backOff(st *state) resources.Change {
 	why := fmt.Sprintf("the last try, %s, failed: %s", f.At.UTC().Format("2 Jan 15:04 MST"), f.Why)
 	if c.serves(st.current, st.now) {
 		ch := c.settled(st)
+		ch.Wait = &resources.Waiting{For: "the next try for " + c.names(), Until: f.Until}
 		ch.Notes = append(ch.Notes, fmt.Sprintf("The renewal waits until %s: %s. To try at once, remove %s.",
 			f.Until.UTC().Format("2 Jan 15:04 MST"), why, f.path))
 		return ch
