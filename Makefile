@@ -15,11 +15,11 @@ packages: ## Debian packages for tests and demo
 test: packages build ## all tests, of both modules
 	go vet ./...
 	go test ./...
-	cd test && go vet ./... && go test -timeout 20m $$(go list ./... | grep -v /e2e)
+	cd test && go vet ./... && go test -timeout 40m $$(go list ./... | grep -v /e2e)
 
 e2e: packages ## whole machines in containers (root); make e2e ARGS='-run TestScenarios/live' runs some
 	sh test/e2e/packages.sh
-	cd test && go test -timeout 20m $$(go list ./e2e/... | grep -v '/e2e$$')
+	cd test && go test -timeout 40m $$(go list ./e2e/... | grep -v '/e2e$$')
 	cd test && go test -v -timeout 40m ./e2e $(ARGS)
 
 e2e-vagrant: ## the same scenarios, and those that need a kernel or a clock of their own, in virtual machines (root)

@@ -148,7 +148,7 @@ func TestCancelledCommandEndsWithItsChildren(t *testing.T) {
 			if !errors.Is(err, context.Canceled) {
 				t.Errorf("got %v, want context.Canceled", err)
 			}
-			if took := time.Since(start); took > 5*time.Second {
+			if took := time.Since(start); took > time.Minute {
 				t.Errorf("it took %s to end it", took)
 			}
 			content, err := os.ReadFile(pidFile)
@@ -170,12 +170,12 @@ func alive(pid int) bool {
 	return !strings.HasPrefix(after, "Z")
 }
 
-// await waits until done, and fails the test after ten seconds.
+// await waits until done, and fails the test after a minute.
 func await(t *testing.T, done func() bool) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); !done(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Error("waited ten seconds in vain")
+			t.Error("waited a minute in vain")
 			return
 		}
 	}
@@ -184,11 +184,11 @@ func await(t *testing.T, done func() bool) {
 // A program that leaves a child in the background with its output open does not hold up the run.
 func TestCommandThatLeavesAChild(t *testing.T) {
 	start := time.Now()
-	r := run(t, host.Command{Args: sh("sleep 60 & echo $!")})
+	r := run(t, host.Command{Args: sh("sleep 1000 & echo $!")})
 	pid, err := strconv.Atoi(strings.TrimSpace(string(r.Stdout)))
 	must(t, err)
 	defer func() { _ = unix.Kill(pid, unix.SIGKILL) }()
-	if took := time.Since(start); took > 20*time.Second || r.Code != 0 {
+	if took := time.Since(start); took > 5*time.Minute || r.Code != 0 {
 		t.Errorf("got %d after %s, want 0 soon", r.Code, took)
 	}
 	if !alive(pid) {

@@ -216,7 +216,7 @@ func TestProbeWaitsForAPolicyToShow(t *testing.T) {
 	})
 	defer timer.Stop()
 	what := publicProbes
-	what.Settle = 10 * time.Second
+	what.Settle = time.Minute
 	verdicts, err := s.Probe(t.Context(), what)
 	if err != nil || len(verdicts.Failed()) > 0 {
 		t.Errorf("verdicts = %s, %v; want none wrong", verdicts, err)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 )
@@ -49,7 +50,7 @@ func TestStalls(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.http.Transport = &counting{next: transport, store: s}
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 			defer cancel()
 			if err := c.do(ctx, s); !errors.Is(err, ErrUnreachable) {
 				t.Errorf("got %v, want ErrUnreachable", err)
@@ -60,12 +61,12 @@ func TestStalls(t *testing.T) {
 
 // What takes long but goes on is no stall.
 func TestSlowIsNoStall(t *testing.T) {
-	const most = time.Second
+	const most, pieces = 2 * time.Second, 100
 	s := serve(t, "minio", func(w http.ResponseWriter, _ *http.Request) {
-		for range 5 {
+		for range pieces { // each soon, and all of them in more than the time in which one must come
 			_, _ = io.WriteString(w, "piece ")
 			_ = http.NewResponseController(w).Flush()
-			<-time.After(most / 4)
+			<-time.After(most * 5 / 4 / pieces)
 		}
 	})
 	transport, err := newTransport(s.cfg.CAFile, most)
@@ -78,7 +79,7 @@ func TestSlowIsNoStall(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = body.Close() }()
-	if got, err := io.ReadAll(body); err != nil || string(got) != "piece piece piece piece piece " {
+	if got, err := io.ReadAll(body); err != nil || string(got) != strings.Repeat("piece ", pieces) {
 		t.Errorf("got %q, %v", got, err)
 	}
 }

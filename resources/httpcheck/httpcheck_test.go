@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -19,6 +18,7 @@ import (
 	"github.com/converge-agent/converge/diag"
 	"github.com/converge-agent/converge/host"
 	"github.com/converge-agent/converge/host/hosttest"
+	"github.com/converge-agent/converge/nginx/nginxtest"
 	"github.com/converge-agent/converge/resources"
 	"github.com/converge-agent/converge/secret"
 	"github.com/zclconf/go-cty/cty"
@@ -211,11 +211,11 @@ func TestWhatIsReloadedMayTakeAMoment(t *testing.T) {
 		}
 	})
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)
-	if err := s.applyWithin(t.Context(), t, 10*time.Second, map[string]cty.Value{}); err != nil || asked.Load() != 3 {
+	if err := s.applyWithin(t.Context(), t, time.Minute, map[string]cty.Value{}); err != nil || asked.Load() != 3 {
 		t.Errorf("got %v after %d requests, want none after 3", err, asked.Load())
 	}
 	never := serve(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) })
-	if err := never.applyWithin(t.Context(), t, 300*time.Millisecond, map[string]cty.Value{}); err == nil || never.requests.Load() < 2 {
+	if err := never.applyWithin(t.Context(), t, 3*time.Second, map[string]cty.Value{}); err == nil || never.requests.Load() < 2 {
 		t.Errorf("got %v after %d requests, want a failure after at least 2", err, never.requests.Load())
 	}
 }
@@ -269,13 +269,7 @@ func TestNoProxyIsUsed(t *testing.T) {
 }
 
 func TestRequestsWithoutAnswer(t *testing.T) {
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := closed.Close(); err != nil {
-		t.Fatal(err)
-	}
+	closed := fmt.Sprintf("127.0.0.1:%d", nginxtest.FreePort(t))
 	for _, tt := range []struct {
 		name      string
 		attrs     map[string]cty.Value
@@ -283,7 +277,7 @@ func TestRequestsWithoutAnswer(t *testing.T) {
 	}{
 		{"unknown authority", map[string]cty.Value{"ca_file": cty.NullVal(cty.String)}, "unknown authority", "ca_file"},
 		{"name not in the certificate", map[string]cty.Value{"url": cty.StringVal("https://other.test/")}, "not other.test", "Get a certificate for this host name"},
-		{"nobody listens", map[string]cty.Value{"resolve": cty.StringVal(closed.Addr().String())}, "connection refused", "Start the server"},
+		{"nobody listens", map[string]cty.Value{"resolve": cty.StringVal(closed)}, "connection refused", "Start the server"},
 		{"no such authority file", map[string]cty.Value{"ca_file": cty.StringVal("/etc/none.pem")}, "no certificate in PEM", "Write the path"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -316,7 +310,7 @@ func TestTimeoutAndCancellation(t *testing.T) {
 	if err := serve(t, slow).apply(ctx, t, map[string]cty.Value{"timeout": cty.StringVal("1m")}); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: got %v", err)
 	}
-	if spent := time.Since(start); spent > 10*time.Second {
+	if spent := time.Since(start); spent > 50*time.Second {
 		t.Errorf("a cancelled check went on for %s", spent)
 	}
 }

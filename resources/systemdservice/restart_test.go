@@ -16,7 +16,7 @@ import (
 	"github.com/zclconf/go-cty/cty"
 )
 
-var quick = patience{job: time.Second, poll: time.Millisecond, settle: 3 * time.Millisecond, limit: 50 * time.Millisecond}
+var quick = patience{job: time.Minute, poll: time.Millisecond, settle: 3 * time.Millisecond, limit: 50 * time.Millisecond}
 
 const unit = "web.service"
 

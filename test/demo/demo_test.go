@@ -19,7 +19,7 @@ func TestMain(m *testing.M) {
 func TestStory(t *testing.T) {
 	for _, provider := range []string{"backblaze-b2", "minio"} {
 		t.Run(provider, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 			defer cancel()
 			if err := run(ctx, []string{"--sandbox", "--files", "60", "--provider", provider}); err != nil {
 				t.Fatal(err)

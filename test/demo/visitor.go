@@ -32,7 +32,7 @@ func newVisitor(h host, rootFile string) (*visitor, error) {
 			return h.dial(ctx, network, net.JoinHostPort(h.ip(), "443"))
 		},
 	}
-	return &visitor{&http.Client{Transport: transport, Timeout: 20 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error {
+	return &visitor{&http.Client{Transport: transport, Timeout: time.Minute, CheckRedirect: func(*http.Request, []*http.Request) error {
 		return http.ErrUseLastResponse
 	}}}, nil
 }

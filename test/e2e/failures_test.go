@@ -34,9 +34,9 @@ func (w *world) whole(env string) {
 
 func powerCutDuringSync(w *world) {
 	env := w.get(envFile)
-	w.startRun()
-	w.eventually("some objects are in the bucket", func() bool { return w.objects() >= 50 })
+	_, forget := w.meetRun(50)
 	w.cutPower(w.social)
+	forget()
 	if n := w.objects(); n >= 1000 {
 		w.Fatalf("the sync had copied %d files already when the power was cut", n)
 	}
@@ -70,9 +70,9 @@ func powerCutsDuringApply(w *world) {
 
 func rebootDuringApply(w *world) {
 	env := w.get(envFile)
-	w.startRun()
-	w.eventually("some objects are in the bucket", func() bool { return w.objects() >= 20 })
+	_, forget := w.meetRun(20)
 	w.must(w.social.Reboot(w.Context()))
+	forget()
 	w.whole(env)
 	w.run("apply", "--auto-approve")
 	w.done()
@@ -123,12 +123,12 @@ func storeDown(w *world) {
 
 func networkCut(w *world) {
 	env := w.get(envFile)
-	run := w.startRun()
-	w.eventually("some objects are in the bucket", func() bool { return w.objects() >= 20 })
+	run, forget := w.meetRun(20)
 	w.must(w.social.Unplug(w.Context()))
 	w.eventually("the run gives up", func() bool { return !w.running(run) })
 	w.whole(env)
 	w.must(w.social.Plug(w.Context()))
+	forget()
 	w.run("apply", "--auto-approve")
 	w.done()
 }
@@ -190,12 +190,12 @@ func stateLost(w *world) {
 }
 
 func twoRunsAtOnce(w *world) {
-	run := w.startRun()
-	w.eventually("some objects are in the bucket", func() bool { return w.objects() >= 5 })
+	run, forget := w.meetRun(5)
 	r := w.run("apply", "--auto-approve")
 	if !w.running(run) {
 		w.Fatal("the first run had ended already")
 	}
+	forget()
 	if r.Code != 1 || !strings.Contains(r.Stderr, "another run of converge holds it") {
 		w.Errorf("exit code %d, want 1, and who holds the lock:\n%s%s", r.Code, r.Stdout, r.Stderr)
 	}

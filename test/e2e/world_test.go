@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -304,6 +305,21 @@ func (w *world) startRun() string {
 	w.sh("systemctl reset-failed " + unit + ` 2>/dev/null || true
 		systemd-run --quiet --unit=` + unit + ` --collect -p StandardOutput=journal ` + w.command("apply", "--auto-approve"))
 	return unit
+}
+
+// meetRun starts a run and returns when the bucket has n objects. The store takes its time over each, so that the run is still
+// in its middle, however late that is seen. Then forget lets the store be as quick as it can.
+func (w *world) meetRun(n int) (run string, forget func()) {
+	w.Helper()
+	w.must(w.services.Fault(w.Context(), services.FaultSpec{
+		Delay: 3 * time.Second, Share: 1, For: time.Hour, Methods: []string{http.MethodPut},
+	}))
+	run = w.startRun()
+	w.eventually(fmt.Sprintf("%d objects are in the bucket", n), func() bool { return w.objects() >= n })
+	return run, func() {
+		w.Helper()
+		w.must(w.services.Fault(w.Context(), services.FaultSpec{}))
+	}
 }
 
 // running reports whether a unit that startRun made still runs.

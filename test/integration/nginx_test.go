@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/converge-agent/converge/acme"
 	"github.com/converge-agent/converge/diag"
@@ -241,7 +240,6 @@ func TestMediaProxyOutlivesItsStore(t *testing.T) {
 	if _, body, _ := h.get("/accounts/a.png"); body != "picture" {
 		t.Fatalf("got %q", body)
 	}
-	down := time.Now()
 	h.site.lab.Close()
 	h.get("/accounts/b.png")
 	if status, body, cache := h.get("/accounts/a.png"); status != 200 || body != "picture" || cache != "HIT" {
@@ -249,8 +247,5 @@ func TestMediaProxyOutlivesItsStore(t *testing.T) {
 	}
 	if status, _, _ := h.get("/accounts/b.png"); status != 503 {
 		t.Errorf("not cached: got %d, want 503, never 404", status)
-	}
-	if took := time.Since(down); took > 20*time.Second {
-		t.Errorf("it took %s to see that the store is down", took)
 	}
 }

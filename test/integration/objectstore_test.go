@@ -500,7 +500,7 @@ func TestStoreThatIsDown(t *testing.T) {
 	s.store["endpoint"] = cty.StringVal("https://127.0.0.1:1")
 	start := time.Now()
 	s.fails(t, objectstore.ErrUnreachable, "connection refused", "curl")
-	if took := time.Since(start); took > 10*time.Second {
+	if took := time.Since(start); took > time.Minute {
 		t.Errorf("a plan against a store that is down took %s", took)
 	}
 	s.store["endpoint"] = cty.StringVal(s.s3.Endpoint)

@@ -272,22 +272,15 @@ func TestSyncChild(t *testing.T) {
 // TestLaw4SyncKilledAnywhere kills the process at several points; what was on its way may be sent twice, nothing else.
 func TestLaw4SyncKilledAnywhere(t *testing.T) {
 	s := newSyncSite(t, lab.B2, 800)
-	s.s3.Fault(func(*http.Request) *lab.Fault { return &lab.Fault{Delay: 5 * time.Millisecond} })
-	killed := 0
-	for _, at := range []int{1, 60, 300, 550} {
-		if s.kill(t, "PutObject", at) {
-			killed++
-		}
+	kills := []int{1, 60, 300, 550}
+	for _, at := range kills {
+		s.kill(t, http.MethodPut, "PutObject", at, func(*http.Request) {})
 	}
-	if killed < 3 {
-		t.Fatalf("only %d processes were killed before their end", killed)
-	}
-	s.s3.Fault(nil)
 	s.sync(t)
 	s.oracle(t)
 	const inFlight = 32
-	if twice := s.count("PutObject 2xx") + s.count("PutObject lost") - len(s.instance.Public()); twice > killed*inFlight {
-		t.Errorf("%d uploads too many after %d kills", twice, killed)
+	if twice := s.count("PutObject 2xx") + s.count("PutObject lost") - len(s.instance.Public()); twice > len(kills)*inFlight {
+		t.Errorf("%d uploads too many after %d kills", twice, len(kills))
 	}
 	s.s3.ResetRequests()
 	if s.sync(t); len(s.s3.Requests()) != 0 {
@@ -295,9 +288,58 @@ func TestLaw4SyncKilledAnywhere(t *testing.T) {
 	}
 }
 
-// kill starts a process that syncs, and kills it when the store has done at requests of an operation in all. It reports
-// whether it got there.
-func (s *syncSite) kill(t *testing.T, operation string, at int) bool {
+// kill starts a process that syncs, and kills it when the store has done at requests of an operation in all, which come by
+// the method. Some more of them are let through at that moment and no others, so that it cannot end by itself, however late
+// the kill comes. Those that come are shown to see, one at a time. All have ended when kill returns.
+func (s *syncSite) kill(t *testing.T, method, operation string, at int, see func(*http.Request)) {
+	t.Helper()
+	const more = 8
+	var mu sync.Mutex
+	let, killed := at+more-s.count(operation+" 2xx"), make(chan struct{})
+	take := func(r *http.Request) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		see(r)
+		let--
+		return let >= 0
+	}
+	s.s3.Fault(func(r *http.Request) *lab.Fault {
+		switch {
+		case r.Method != method:
+			return nil
+		case take(r):
+			return &lab.Fault{Delay: 5 * time.Millisecond}
+		}
+		<-killed
+		return &lab.Fault{Status: http.StatusServiceUnavailable}
+	})
+	cmd, ended := s.startChild(t)
+	release := sync.OnceFunc(func() { close(killed) })
+	defer release()
+	look := time.NewTicker(time.Millisecond)
+	defer look.Stop()
+	for s.count(operation+" 2xx") < at {
+		select {
+		case err := <-ended:
+			t.Fatalf("the process ended by itself: %v", err)
+		case <-look.C:
+		}
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err == nil {
+		t.Error("the process ended by itself before it was killed")
+	}
+	release()
+	if err := s.s3.AwaitIdle(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.s3.Fault(nil)
+}
+
+// startChild starts a process that does one run of the sync, and returns where its end is told.
+func (s *syncSite) startChild(t *testing.T) (*exec.Cmd, <-chan error) {
 	t.Helper()
 	raw, err := json.Marshal(s.spec)
 	if err != nil {
@@ -314,27 +356,7 @@ func (s *syncSite) kill(t *testing.T, operation string, at int) bool {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	look := time.NewTicker(time.Millisecond)
-	defer look.Stop()
-	for {
-		select {
-		case err := <-ended:
-			if err != nil {
-				t.Errorf("the process failed by itself: %v", err)
-			}
-			return false
-		case <-look.C:
-			if s.count(operation+" 2xx") >= at {
-				if err := cmd.Process.Kill(); err != nil {
-					t.Fatal(err)
-				}
-				if err := <-ended; err == nil {
-					t.Error("the process ended by itself before it was killed")
-				}
-				return true
-			}
-		}
-	}
+	return cmd, ended
 }
 
 // follow makes the sync follow deletions until the marker stands, copies everything, and returns the marker's path.
@@ -480,17 +502,9 @@ func TestLaw4SyncKilledWhileItDeletes(t *testing.T) {
 	s.follow(t)
 	gone := s.own(40)
 	s.remove(t, gone...)
-	s.s3.Fault(func(*http.Request) *lab.Fault { return &lab.Fault{Delay: 5 * time.Millisecond} })
-	killed := 0
 	for _, at := range []int{1, 12, 25} {
-		if s.kill(t, "DeleteObject", at) {
-			killed++
-		}
+		s.kill(t, http.MethodDelete, "DeleteObject", at, func(*http.Request) {})
 	}
-	if killed < 2 {
-		t.Fatalf("only %d processes were killed before their end", killed)
-	}
-	s.s3.Fault(nil)
 	if len(s.present(gone)) > 0 {
 		s.sync(t)
 	}
@@ -506,23 +520,11 @@ func TestLaw4SyncKilledWhileItDeletes(t *testing.T) {
 func TestLaw4KilledUploadsAreFollowed(t *testing.T) {
 	s := newSyncSite(t, lab.B2, 800)
 	s.spec.DeleteUntil = filepath.Join(t.TempDir(), "media-moved")
-	var mu sync.Mutex
 	var sent []string
-	s.s3.Fault(func(r *http.Request) *lab.Fault {
-		if r.Method == http.MethodPut {
-			mu.Lock()
-			defer mu.Unlock()
-			sent = append(sent, strings.TrimPrefix(r.URL.Path, "/"+s.spec.Bucket+"/"))
-		}
-		return &lab.Fault{Delay: 20 * time.Millisecond}
+	s.kill(t, http.MethodPut, "PutObject", 300, func(r *http.Request) {
+		sent = append(sent, strings.TrimPrefix(r.URL.Path, "/"+s.spec.Bucket+"/"))
 	})
-	if !s.kill(t, "PutObject", 300) {
-		t.Fatal("the process ended before it was killed")
-	}
-	s.s3.Fault(nil)
-	mu.Lock()
 	gone := slices.Compact(slices.Sorted(slices.Values(sent[len(sent)-40:])))
-	mu.Unlock()
 	s.remove(t, gone...)
 	if len(s.present(gone)) == 0 {
 		t.Fatal("nothing of it has arrived")

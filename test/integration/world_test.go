@@ -131,7 +131,7 @@ func (w *world) furnish() {
 func (w *world) startServers(dir string, p lab.Personality) {
 	t := w.t
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute) // the first ever builds the base
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute) // the first ever builds the base
 	defer cancel()
 	base, err := machine.Base(ctx, "", "bookworm")
 	if err != nil {
@@ -327,7 +327,7 @@ func (w *world) browser(caFile, addr string) *http.Client {
 		},
 	}
 	w.t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport, Timeout: 20 * time.Second}
+	return &http.Client{Transport: transport, Timeout: time.Minute}
 }
 
 // visit gets a path of the media site as a browser does.

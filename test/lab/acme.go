@@ -257,7 +257,7 @@ const probeName = "ready.lab.test"
 
 // dnsReady waits until the name server answers by TCP, which is how Pebble asks.
 func (a *ACME) dnsReady(ctx context.Context, ip string) error {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	client := &dns.Client{Net: "tcp", Timeout: time.Second}
 	question := new(dns.Msg).SetQuestion(dns.Fqdn(probeName), dns.TypeA)

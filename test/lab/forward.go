@@ -65,7 +65,9 @@ func (s *S3) roundTrip(r *http.Request, c *call) (*http.Response, error) {
 		path = "/" + c.bucket
 	}
 	u := &url.URL{Scheme: "http", Host: "gateway", Path: path, RawPath: encodePath(path), RawQuery: withoutSignature(c.query).Encode()}
-	out, err := http.NewRequestWithContext(r.Context(), r.Method, u.String(), r.Body)
+	// What was begun is ended, also when the client is gone meanwhile: AwaitIdle then tells that nothing is to come.
+	ctx := context.WithoutCancel(r.Context())
+	out, err := http.NewRequestWithContext(ctx, r.Method, u.String(), r.Body)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +81,7 @@ func (s *S3) roundTrip(r *http.Request, c *call) (*http.Response, error) {
 		out.Header.Del(name)
 	}
 	if !c.anonymous {
-		if err := resign(r.Context(), out, c.caller); err != nil {
+		if err := resign(ctx, out, c.caller); err != nil {
 			return nil, err
 		}
 	}

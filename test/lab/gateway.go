@@ -78,7 +78,7 @@ func startGateway(ctx context.Context, dir string) (*gateway, error) {
 
 // ready waits until the gateway takes connections.
 func (g *gateway) ready(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()

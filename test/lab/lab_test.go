@@ -33,16 +33,11 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	start := time.Now()
 	if world, err = lab.Start(context.Background(), lab.Options{Dir: dir, Names: []string{"acme.example.com"}}); err != nil {
 		fmt.Println(err)
 		return 1
 	}
 	defer world.Close()
-	if took := time.Since(start); took > 5*time.Second {
-		fmt.Printf("the lab took %s to start\n", took)
-		return 1
-	}
 	return m.Run()
 }
 
@@ -91,7 +86,7 @@ func web(t *testing.T) *http.Client {
 	}
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport, Timeout: 20 * time.Second}
+	return &http.Client{Transport: transport, Timeout: time.Minute}
 }
 
 // code returns "status Code" of an error of the SDK, or "" for none.

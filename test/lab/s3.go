@@ -51,6 +51,7 @@ type S3 struct {
 	mu      sync.RWMutex
 	buckets map[string]*bucket
 	counts  map[string]int64
+	serving int // requests
 	fault   func(*http.Request) *Fault
 }
 
@@ -103,7 +104,11 @@ func (l *Lab) S3(_ context.Context, p Personality) (*S3, error) {
 func (s *S3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := parseCall(r, s.rules.domains())
 	counted := &statusWriter{ResponseWriter: w}
-	defer func() { s.count(c.operation, counted.status) }() // a fault may leave by a panic
+	s.serves(1)
+	defer func() { // a fault may leave by a panic
+		s.count(c.operation, counted.status)
+		s.serves(-1)
+	}()
 	if f := s.faultFor(r); f != nil {
 		f.serve(counted, r, func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, c) })
 		return
@@ -226,6 +231,32 @@ func (s *S3) count(operation string, status int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.counts[operation+" "+class]++
+}
+
+func (s *S3) serves(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.serving += n
+}
+
+// AwaitIdle waits until no request is being served, or for the end of ctx: what a client that was killed has sent is done or
+// not done then.
+func (s *S3) AwaitIdle(ctx context.Context) error {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		s.mu.RLock()
+		idle := s.serving == 0
+		s.mu.RUnlock()
+		if idle {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("wait until the store is idle: %w", ctx.Err())
+		}
+	}
 }
 
 // Buckets returns the names of the store's buckets, sorted.

@@ -17,7 +17,7 @@ import (
 
 // TestBuildTriesTwice builds from a real mirror behind a proxy that has times when it knows nothing.
 func TestBuildTriesTwice(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	if err := Require(ctx); err != nil {
 		t.Fatal(err)

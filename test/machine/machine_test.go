@@ -16,7 +16,7 @@ import (
 )
 
 func TestMachine(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	lap := stopwatch(t)
 	base, err := machine.Base(ctx, "", "bookworm")
@@ -112,7 +112,7 @@ func TestMachine(t *testing.T) {
 }
 
 func TestMachinesLeaveNothingBehind(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	base, err := machine.Base(ctx, "", "bookworm")
 	if err != nil {

@@ -150,7 +150,7 @@ func TestEachLoadIsAVisitorOfItsOwn(t *testing.T) {
 
 func TestWhatNeverEnds(t *testing.T) {
 	t.Parallel()
-	b := open(t, 15*time.Second)
+	b := open(t, 30*time.Second)
 	problems := load(t, b, "https://web.test/endless").Problems()
 	want := []string{"image https://files.test/endless.png: still loading", "still loading: https://files.test/endless.png"}
 	if !slices.Equal(problems, want) {

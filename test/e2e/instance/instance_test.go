@@ -79,7 +79,7 @@ type world struct {
 
 func newWorld(t *testing.T, release string) *world {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 18*time.Minute)
 	t.Cleanup(cancel)
 	w := &world{T: t, ctx: ctx}
 	base, err := machine.Base(ctx, "", release, machines.Packages(machines.Instance, release)...)

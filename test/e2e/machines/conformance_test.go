@@ -326,7 +326,7 @@ func wantClock(t *testing.T, m Machine, want time.Time) {
 // wantPage waits for nginx's page of a machine, as the driver dials it.
 func wantPage(t *testing.T, d Driver, m Machine) {
 	t.Helper()
-	client := &http.Client{Transport: &http.Transport{DialContext: d.DialContext}, Timeout: 20 * time.Second}
+	client := &http.Client{Transport: &http.Transport{DialContext: d.DialContext}, Timeout: time.Minute}
 	defer client.CloseIdleConnections()
 	await(t, "the page of "+m.Name(), func() error {
 		resp, err := client.Get("http://" + m.IP() + "/")

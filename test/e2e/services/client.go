@@ -28,9 +28,10 @@ func (s *Services) Resolve(ctx context.Context, name, ip string) error {
 	return s.call(ctx, "resolve", record{name, ip}, nil)
 }
 
-// FaultSpec is a time in which the store answers some requests with an error. The zero value is no fault.
+// FaultSpec is a time in which the store answers some requests late, or with an error, or both. The zero value is no fault.
 type FaultSpec struct {
-	Status  int           // of the answer: 503
+	Delay   time.Duration // before anything is done
+	Status  int           // of the answer: 503; 0 lets the store answer, after the Delay
 	Code    string        // of the answer's S3 error: "SlowDown"
 	Share   float64       // of the requests, each by chance: above 0, 1 is all
 	For     time.Duration // from now on, whatever the clock is set to

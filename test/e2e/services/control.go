@@ -82,19 +82,20 @@ func (h *host) down(down bool) (nothing, error) {
 }
 
 func (h *host) fault(f FaultSpec) (nothing, error) {
-	if f.Status == 0 && f.Share == 0 {
+	if f.Status == 0 && f.Share == 0 && f.Delay == 0 {
 		h.store.Fault(nil)
 		return nil, nil
 	}
-	if f.Status < 400 || f.Status > 599 || f.Share <= 0 || f.Share > 1 || f.For <= 0 {
-		return nil, fmt.Errorf("a fault has a status of 400 to 599, a share above 0 up to 1, and a time; this is %+v", f)
+	answers := f.Status >= 400 && f.Status <= 599 || f.Status == 0 && f.Delay > 0
+	if !answers || f.Delay < 0 || f.Share <= 0 || f.Share > 1 || f.For <= 0 {
+		return nil, fmt.Errorf("a fault has a status of 400 to 599 or a delay, a share above 0 up to 1, and a time; this is %+v", f)
 	}
 	until := time.Now().Add(f.For) // by the monotonic clock, which nobody sets
 	h.store.Fault(func(r *http.Request) *lab.Fault {
 		if time.Now().After(until) || f.Methods != nil && !slices.Contains(f.Methods, r.Method) || rand.Float64() >= f.Share {
 			return nil
 		}
-		return &lab.Fault{Status: f.Status, Code: f.Code, Message: "The services answer with a fault for a time."}
+		return &lab.Fault{Delay: f.Delay, Status: f.Status, Code: f.Code, Message: "The services answer with a fault for a time."}
 	})
 	return nil, nil
 }

@@ -478,6 +478,11 @@ func testFault(t *testing.T, w *world) {
 			t.Fatal("a fault for a millisecond does not end")
 		}
 	}
+	fault(FaultSpec{Delay: 300 * time.Millisecond, Share: 1, For: time.Hour})
+	began := time.Now()
+	if err := w.put(t.Context(), "late", ""); err != nil || time.Since(began) < 300*time.Millisecond {
+		t.Errorf("a late answer came after %s: %v", time.Since(began), err)
+	}
 	busy.For = time.Hour
 	fault(busy)
 	fault(FaultSpec{})

@@ -85,7 +85,7 @@ func (s *Sandbox) start(ctx context.Context, dir string, units []Unit) error {
 
 // connect connects to a bus that may not be up yet.
 func connect(ctx context.Context, address string) (*dbus.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
