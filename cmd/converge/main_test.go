@@ -30,7 +30,7 @@ func TestScripts(t *testing.T) {
 		},
 		Setup: func(e *testscript.Env) error {
 			// All scripts run beside each other, and one apply at a time may run on a host.
-			e.Setenv("APPLY", "apply --auto-approve --lock-timeout 60s --state-dir "+e.WorkDir+"/state")
+			e.Setenv("APPLY", "apply --auto-approve --lock-timeout 5m --state-dir "+e.WorkDir+"/state")
 			return nil
 		},
 	})
@@ -64,7 +64,7 @@ func waitFor(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: waitfor FILE")
 	}
-	deadline := time.After(2 * time.Minute)
+	deadline := time.After(6 * time.Minute)
 	for {
 		if _, err := os.Stat(ts.MkAbs(args[0])); err == nil {
 			return
