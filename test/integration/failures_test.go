@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -26,6 +27,7 @@ type failure struct {
 	sabotage string        // what drifts meanwhile on the rest of the host; wipedKey where it is ""
 	planned  int           // exit code of plan: 1 where the failure shows in it, else 2
 	says     []string      // words on stderr
+	tells    []string      // words on stdout, of what the failure holds back
 	keeps    func(*broken) // what else must hold after the failure
 }
 
@@ -34,6 +36,9 @@ type broken struct{ *example }
 
 // wipedKey takes the last of the managed keys out of the env file, as a package's upgrade does.
 const wipedKey = `sed -i '/^S3_RETRY_LIMIT=/d' ` + exampleEnv + `; ! grep -q S3_RETRY_LIMIT ` + exampleEnv
+
+// wipedEnv takes all of them out, as an env file that is put back from a template has none.
+const wipedEnv = `sed -i -E '/^(S3_|AWS_|CACHE_BUSTER_)/d' ` + exampleEnv + `; ! grep -q ^S3_ ` + exampleEnv
 
 const otherBucket = `
 s3_bucket "other" {
@@ -79,9 +84,17 @@ var failures = []failure{
 	{
 		name:    "store down",
 		planned: 1,
-		breakIt: func(b *broken) { b.relay.Close() },
-		mend:    func(b *broken) { b.openRelay() },
-		says:    []string{"s3_bucket.media", b2Endpoint, "the store cannot be reached (dial tcp", "connection refused", "-> Check that the store is up", "curl -sS"},
+		breakIt: func(b *broken) {
+			b.relay.Close()
+			b.sh("f=" + exampleLive + "/public/system/accounts/avatars/owed.png; mkdir -p ${f%/*}; echo new > $f; touch -d '1 hour ago' $f; chown -R mastodon: ${f%/*}")
+		},
+		mend: func(b *broken) {
+			b.openRelay()
+			b.apply(2) // what was held back
+		},
+		sabotage: wipedEnv,
+		says:     []string{"s3_bucket.media", b2Endpoint, "the store cannot be reached (dial tcp", "connection refused", "-> Check that the store is up", "curl -sS"},
+		tells:    []string{"ok env_file.mastodon", "-- s3_sync.bulk skipped: needs s3_bucket.media (failed)"},
 	},
 	{
 		name:    "missing agent key",
@@ -181,8 +194,61 @@ func TestFailures(t *testing.T) {
 			t.Logf("%.1f s", time.Since(start).Seconds())
 		})
 	}
+	t.Run("disabled while a renewal is due", func(t *testing.T) {
+		w.t = t
+		defer func() { w.t = nil }()
+		b.renewsWhileDisabled()
+	})
 	w.t = t
 	b.checkSecrets()
+}
+
+// renewsWhileDisabled: the certificate is renewed and served, everything else is held and nobody is told, until converge is
+// enabled again.
+func (b *broken) renewsWhileDisabled() {
+	b.t.Helper()
+	contents := b.get(exampleEnv)
+	b.plantOldCertificate()
+	old := b.get(exampleCert + "/fullchain.pem")
+	b.sh(wipedKey)
+	b.converge(0, "disable", "a test", "--for", "2h")
+	if out := b.plan(2); !strings.Contains(out, "Converge is disabled (a test) until") {
+		b.t.Errorf("the plan does not say that converge is disabled:\n%s", out)
+	}
+	r := b.converge(2, b.args("apply", "--auto-approve", "--detailed-exitcode", "--quiet")...)
+	if !strings.Contains(r.Stdout, "acme_certificate.files") || strings.Contains(r.Stdout, "env_file.mastodon") {
+		b.t.Errorf("the apply says:\n%s", r.Stdout)
+	}
+	chain := b.get(exampleCert + "/fullchain.pem")
+	if chain == old {
+		b.t.Error("the certificate was not renewed")
+	}
+	if leaf, _ := pem.Decode([]byte(chain)); leaf == nil || !bytes.Equal(leaf.Bytes, b.served()) {
+		b.t.Error("nginx does not serve the renewed certificate")
+	}
+	if b.get(exampleEnv) == contents {
+		b.t.Error("the drift was healed though converge is disabled")
+	}
+	if r := b.converge(0, b.args("apply", "--auto-approve", "--detailed-exitcode", "--quiet")...); r.Stdout+r.Stderr != "" {
+		b.t.Errorf("with nothing to renew it says:\n%s%s", r.Stdout, r.Stderr)
+	}
+	b.converge(0, "enable")
+	b.apply(2)
+	b.plan(0)
+	if b.get(exampleEnv) != contents {
+		b.t.Error("the drift was not healed")
+	}
+}
+
+// served is the certificate that nginx shows, in DER.
+func (b *broken) served() []byte {
+	b.t.Helper()
+	resp, err := b.browser(b.acme.RootFile, b.m.IP+":443").Get("https://" + exampleFiles + "/")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	return resp.TLS.PeerCertificates[0].Raw
 }
 
 // run breaks, sabotages, applies and mends.
@@ -206,6 +272,12 @@ func (b *broken) run(f failure) {
 	for _, words := range f.says {
 		if !strings.Contains(message, words) {
 			b.t.Errorf("stderr does not say %q:\n%s", words, r.Stderr)
+		}
+	}
+	told := strings.Join(strings.Fields(r.Stdout), " ")
+	for _, words := range f.tells {
+		if !strings.Contains(told, words) {
+			b.t.Errorf("stdout does not say %q:\n%s", words, r.Stdout)
 		}
 	}
 	b.wantSame("damage, the failed apply and its healing", contents, b.traces("contents"))
