@@ -120,6 +120,13 @@ func (r *reloader) Apply(_ context.Context, env resources.Env, _ resources.Chang
 	return nil
 }
 
+// reloading is a resource that always has something to reload.
+type reloading struct{ reloader }
+
+func (r *reloading) Diff(resources.State) resources.Change {
+	return resources.Change{Action: resources.Update, Effects: []resources.Effect{{Verb: "reload", Target: "unit"}}}
+}
+
 // TestDisabledHoldsAllButRenewals: certificates are renewed, those that only reload for that do, and nothing else is done.
 func TestDisabledHoldsAllButRenewals(t *testing.T) {
 	for name, tc := range map[string]struct {
@@ -136,15 +143,17 @@ func TestDisabledHoldsAllButRenewals(t *testing.T) {
 			cert, unit := node("cert", nil), node("unit", nil, "cert")
 			cert.Resource = &certificate{stub{path: "/etc/cert", line: "new"}, tc.more}
 			unit.Resource = &reloader{need: addr("cert"), verb: tc.verb}
+			bystander := node("bystander", nil, "fine")
+			bystander.Resource = &reloading{}
 			p := f.plan(cert, unit,
-				node("file", &stub{path: "/etc/f", line: "x"}),
+				bystander, node("file", &stub{path: "/etc/f", line: "x"}),
 				node("fine", &stub{path: "/etc/g", action: resources.None, line: ""}),
 				node("blind", &stub{path: "/etc/h", line: "x", readFail: errors.New("no")}),
 				node("check", &stub{path: "/etc/i", line: "x", action: resources.Check}),
 				resources.Node{Address: addr("secretless"), Kind: stubKind, Err: errors.New("no"), Where: "x.hcl:1"},
 			)
 			p.Disable(&plans.Disabled{Why: "why", Since: noon})
-			want := append(slices.Clone(tc.want), "file held", "fine unchanged", "blind held", "check held", "secretless held")
+			want := append(slices.Clone(tc.want), "bystander held", "file held", "fine unchanged", "blind held", "check held", "secretless held")
 			var got []string
 			for _, r := range f.engine.Apply(t.Context(), p).Results {
 				got = append(got, r.Item.Node.Address.Name+" "+r.Outcome.String())
