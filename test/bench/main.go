@@ -36,7 +36,7 @@ func bench(ctx context.Context) error {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	fmt.Print("| figure | measured |\n|---|---|\n")
-	for _, measure := range []func(context.Context, string, string) error{binarySize, planTime, syncRequests} {
+	for _, measure := range []func(context.Context, string, string) error{binarySize, planTime, runTime, graphSizes, syncRequests} {
 		if err := measure(ctx, agent, dir); err != nil {
 			return err
 		}
