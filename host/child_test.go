@@ -3,9 +3,13 @@ package host_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -27,6 +31,8 @@ func runChild(does, path string) error {
 		return commitForever(path)
 	case "lock":
 		return lockForever(path)
+	case "log":
+		return logWithinLimit(path)
 	}
 	return fmt.Errorf("no such child: %s", does)
 }
@@ -46,6 +52,41 @@ func startChild(t *testing.T, does, path string) *exec.Cmd {
 		t.Fatalf("the child did not begin: %v", err)
 	}
 	return child
+}
+
+// limited is a child that is to end by itself.
+func limited(t *testing.T, does, path string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	must(t, err)
+	return exec.CommandContext(t.Context(), self, "child", does, path)
+}
+
+// logWithinLimit appends until no file may be larger, and then what still fits. A limit ends a write as a full disk does:
+// after a part of it (setrlimit(2), RLIMIT_FSIZE).
+func logWithinLimit(path string) error {
+	signal.Ignore(syscall.SIGXFSZ)
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 1500, Max: 1500}); err != nil {
+		return err
+	}
+	l, err := host.CreateLog(path)
+	if err != nil {
+		return err
+	}
+	line := []byte(strings.Repeat("a", 1000) + "\n")
+	if err := l.Append(line); err != nil {
+		return err
+	}
+	if err := l.Append(line); !errors.Is(err, syscall.EFBIG) {
+		return fmt.Errorf("beyond the limit: %w", err)
+	}
+	if err := l.Append([]byte("last\n")); err != nil {
+		return err
+	}
+	l.Close()
+	fmt.Println("ok")
+	os.Exit(0)
+	return nil
 }
 
 func lockForever(path string) error {

@@ -132,11 +132,11 @@ func (f *fixture) apply(head journal.Head, nodes []resources.Node) *plans.Report
 		j = journal.Open(f.state(), f.files, host.SystemUsers(), f.clock, e.Records).New(head)
 		e.Journal = j
 	}
-	p, err := e.Plan(f.t.Context(), nodes)
+	p, err := e.Plan(context.Background(), nodes)
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	r := e.Apply(f.t.Context(), p)
+	r := e.Apply(context.Background(), p)
 	if j != nil {
 		if err := j.Close(r); err != nil {
 			f.t.Fatal(err)
@@ -221,7 +221,7 @@ func (f *fixture) rollback(run int, judge journal.Judge) (*plans.Report, string)
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	p, err := f.engine().Plan(f.t.Context(), nodes)
+	p, err := f.engine().Plan(context.Background(), nodes)
 	if err != nil {
 		f.t.Fatal(err)
 	}
