@@ -67,6 +67,8 @@ func newRollback(t *terminal, code *int) *cobra.Command {
 // rollback plans, asks and carries out. It returns no report when there is nothing to do.
 func (c *rollbackCommand) rollback(ctx context.Context, t *terminal, s *session, number int) (*plans.Report, error) {
 	s.stores = objectstore.NewClients()
+	env := &s.engine.Env
+	env.Units = carriedOut{env.Units, env.Processes, env.Clock}
 	undo, err := s.journal.Undo(number)
 	if err != nil {
 		return nil, err
@@ -83,8 +85,7 @@ func (c *rollbackCommand) rollback(ctx context.Context, t *terminal, s *session,
 		return nil, err
 	}
 	why := fmt.Sprintf("rolled back to before run %d", number)
-	clock := s.engine.Env.Clock
-	if err := plans.Disable(s.engine.Env.Files, s.engine.Env.Users, s.engine.Env.StateDir, why, clock.Now(), time.Time{}); err != nil {
+	if err := plans.Disable(env.Files, env.Users, env.StateDir, why, env.Clock.Now(), time.Time{}); err != nil {
 		return nil, err
 	}
 	r := c.carryOut(ctx, t, s, p, journal.Head{Command: "rollback", Rollback: number})

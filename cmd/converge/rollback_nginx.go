@@ -50,3 +50,18 @@ func undoPath(stateDir, main string) string {
 	sum := sha256.Sum256([]byte(main))
 	return path.Join(stateDir, "rollback", hex.EncodeToString(sum[:8])+".undo")
 }
+
+// carriedOut are units whose reload has been carried out when it returns, where a unit is nginx: see nginx.Reload.
+type carriedOut struct {
+	host.Units
+	processes host.Processes
+	clock     host.Clock
+}
+
+func (c carriedOut) Reload(ctx context.Context, name string) error {
+	u, err := c.Unit(ctx, name)
+	if err != nil {
+		return err
+	}
+	return nginx.Reload(ctx, c.Units, c.processes, c.clock, u)
+}
