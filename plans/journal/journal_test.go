@@ -549,6 +549,10 @@ func TestRollbackGoesBackThroughAllRuns(t *testing.T) {
 	if _, refused := f.rollback(2, noJudge{}); refused != f.path("a")+" is not what run 6 left there: it was moved or changed by hand since" {
 		t.Errorf("refused = %q", refused)
 	}
+	f.put("a", "3\n") // as an earlier run left it
+	if _, refused := f.rollback(2, noJudge{}); !strings.Contains(refused, "not what run 6 left there") {
+		t.Errorf("an older state of a run that ended well: refused = %q", refused)
+	}
 }
 
 // judge is one whole for all files.
