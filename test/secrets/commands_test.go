@@ -29,17 +29,25 @@ var arguments = map[string][]string{
 	"disable":               {"mending the database by hand"},
 	"enable":                {},
 	"help":                  {"apply"},
+	"history":               {},
 	"plan":                  {"PATH"},
+	"rollback":              {"--auto-approve", "2"},
+	"show":                  {"2"},
 	"validate":              {"PATH"},
 	"version":               {},
 }
 
 // undone has the commands after which others would do nothing, and what is run to undo that.
-var undone = map[string]invocation{"disable": {"enable"}}
+var undone = map[string]invocation{"disable": {"enable"}, "rollback": {"enable"}}
+
+// mayRefuse are the commands that may have nothing to go back to, or to show: a secret that was replaced is not kept, and
+// another state directory has other runs.
+var mayRefuse = []string{"rollback", "show"}
 
 // flagValues has every flag that takes a value, with one. Flags that take none are tried by themselves.
 var flagValues = map[string]string{
 	"--for":          "1h",
+	"--limit":        "5",
 	"--lock-timeout": "1m",
 	"--parallelism":  "2",
 	"--state-dir":    "/var/lib/another",

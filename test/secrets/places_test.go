@@ -67,6 +67,8 @@ var places = map[string][]place{
 	"host: a line of the instance's own site": {
 		{"file /etc/nginx/sites-available/mastodon", "it stood there, and stays", true},
 		{"file " + stateDir + "/nginx_location/*", "until nginx has judged the site, what stood there is kept, to put it back", true},
+		{"file " + stateDir + "/journal/kept/*", "what stood in a file before is kept for a rollback", true},
+		{"file /var/lib/another/journal/kept/*", "the same, in another state directory", false},
 	},
 }
 
