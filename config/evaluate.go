@@ -40,8 +40,9 @@ func (c *Config) Evaluate(ctx context.Context, env resources.ReadEnv) ([]resourc
 	e := c.evaluator()
 	e.ctx, e.env, e.secrets.view = ctx, &env, env.Files
 	e.run()
-	if err := context.Cause(ctx); err != nil {
-		return nil, append(diags, fromError("Interrupted", diag.Wrap(err, "read the facts of the configuration", "Run it again."))...)
+	if ctx.Err() != nil {
+		err := diag.New("read the facts of the configuration", "the run was interrupted", "Run it again; nothing was changed.")
+		return nil, append(diags, fromError("Interrupted", err)...)
 	}
 	c.unmanaged = e.unmanaged()
 	return e.nodes(), append(diags, e.secrets.diags...)
