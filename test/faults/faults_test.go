@@ -10,17 +10,34 @@ import (
 func TestLaw4Local(t *testing.T) {
 	p := newPool(t, "local", 24)
 	calls := p.calls()
-	p.all(t, "killed anywhere", kills(calls), 250)
-	p.all(t, "a file call fails", fails(calls, "file", disk), 80)
+	p.all(t, "killed anywhere", kills(calls), 130)
+	p.all(t, "a file call fails", fails(calls, "file", disk), 40)
+	p.around(t, calls, "interrupt", "interrupt twice", "the disk is full", "read-only", "the bus is late", "the bus dies")
 }
 
 // TestLaw4Migration disturbs a whole migration to an object store.
 func TestLaw4Migration(t *testing.T) {
-	p := newPool(t, "migration", 12)
+	p := newPool(t, "migration", 10)
 	calls := p.calls()
-	p.all(t, "killed anywhere", kills(calls), 50)
-	p.all(t, "a file call fails", fails(calls, "file", disk), 20)
-	p.all(t, "a connection fails", fails(calls, "socket", network), 10)
+	p.all(t, "killed anywhere", kills(calls), 30)
+	p.all(t, "a file call fails", fails(calls, "file", disk), 10)
+	p.all(t, "a connection fails", fails(calls, "socket", network), 6)
+	p.around(t, calls, "interrupt", "interrupt twice", "the disk is full", "the store is gone")
+}
+
+// around has circumstances change before a few calls, evenly chosen; before ten times as many if all are asked for.
+func (p *pool) around(t *testing.T, calls []call, circumstances ...string) {
+	limit := 4
+	if *all {
+		limit *= 10
+	}
+	for _, what := range circumstances {
+		var faults []Fault
+		for i := range calls {
+			faults = append(faults, Fault{Do: what, Point: i + 1})
+		}
+		p.some(t, what, faults, limit)
+	}
 }
 
 // kills has each call be the last one of a run, half done where it is a write. Of calls that do the same as the one before

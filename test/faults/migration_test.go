@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -85,6 +86,12 @@ func migrationStory(w *world) error {
 	w.passing = []string{webroot, "/etc/nginx/conf.d/converge-acme-" + filesName + ".conf"}
 	m := &media{store, instance}
 	w.check = func(w *world, final bool) error { return errors.Join(m.check(final), certificate(final)) }
+	w.store = func(gone bool) {
+		store.Fault(nil)
+		if gone {
+			store.Fault(func(*http.Request) *lab.Fault { return &lab.Fault{Reset: true} })
+		}
+	}
 	w.reset = func() error { m.store.RemoveBucket(bucketName); return nil }
 	return nil
 }

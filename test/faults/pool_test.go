@@ -140,12 +140,17 @@ func (p *pool) calls() []call {
 
 // all tries faults as a subtest: as many of them as limit says, evenly chosen, or all if those are asked for.
 func (p *pool) all(t *testing.T, name string, faults []Fault, limit int) {
+	if *all {
+		limit = len(faults)
+	}
+	p.some(t, name, faults, limit)
+}
+
+// some tries as many of the faults as limit says, evenly chosen.
+func (p *pool) some(t *testing.T, name string, faults []Fault, limit int) {
 	t.Run(name, func(t *testing.T) {
 		start := time.Now()
-		every := 1
-		if !*all {
-			every = (len(faults) + limit - 1) / limit
-		}
+		every := (len(faults) + limit - 1) / limit
 		var chosen []Fault
 		for i := len(faults) % every; i < len(faults); i += every {
 			chosen = append(chosen, faults[i])

@@ -32,6 +32,8 @@ type world struct {
 	check func(w *world, final bool) error
 	// reset puts back what is outside the file system.
 	reset func() error
+	// store has the object store vanish, and come back.
+	store func(gone bool)
 
 	before, after snapshot
 	bus           *sandbox.Sandbox
@@ -101,8 +103,9 @@ const (
 	standIn       = "/opt/stand-in"
 	standInNotes  = "/var/stand-in"
 	standInScript = `umask 077; name=$1; shift
-cat "$@" > ` + standInNotes + `/$name.$$.new 2>/dev/null
-mv ` + standInNotes + `/$name.$$.new ` + standInNotes + `/$name.$$
+read=$(cat "$@" 2>/dev/null; echo .)
+until printf %s "${read%.}" > ` + standInNotes + `/$name.$$.new && mv ` + standInNotes + `/$name.$$.new ` + standInNotes + `/$name.$$
+do sleep 0.1; done 2>/dev/null
 exec sleep infinity
 `
 )
@@ -200,7 +203,7 @@ func (w *world) converge(ctx context.Context, want int, args ...string) error {
 
 // disturbed runs an apply with a fault in it.
 func (w *world) disturbed(f Fault) (trace.Result, []trace.Call, error) {
-	in := &inject{Fault: f}
+	in := &inject{Fault: f, world: w}
 	r, err := trace.Run(trace.Program{
 		Args: []string{binary, "apply", "--auto-approve", siteFile}, Env: programEnv, Dir: "/", Decide: in.decide, Limit: patience,
 	})
@@ -209,6 +212,9 @@ func (w *world) disturbed(f Fault) (trace.Result, []trace.Call, error) {
 		fmt.Fprintf(&w.printed, "[%d %s]\n", c.Index, c)
 	}
 	fmt.Fprintf(&w.printed, "%s%s", r.Stdout, r.Stderr)
+	for _, f := range in.mend {
+		err = errors.Join(err, f())
+	}
 	return r, in.hit, err
 }
 
@@ -234,7 +240,7 @@ func (w *world) live(ctx context.Context, f Fault) (report, error) {
 	if err != nil {
 		return r, err
 	}
-	if err := errors.Join(w.whole(), w.said(result, hit), w.check(w, false)); err != nil {
+	if err := errors.Join(w.whole(), w.said(f, result, hit), w.check(w, false)); err != nil {
 		return r, err
 	}
 	if f.LoseState {
@@ -248,13 +254,20 @@ func (w *world) live(ctx context.Context, f Fault) (report, error) {
 // numbers are those of sockets and pipes, and what makes temporary names unique.
 var numbers = regexp.MustCompile(`\[\d+\]|-[0-9a-f]{16}\b`)
 
+// told is what a run says that fails because of a fault.
+var told = map[string]string{
+	"interrupt": "Interrupted: stopping cleanly", "interrupt twice": "Interrupted: stopping cleanly",
+	"the disk is full": "no space left on device", "read-only": "read-only file system",
+	"the bus dies": "systemd", "the store is gone": "cannot be reached",
+}
+
 // said checks what a run has told that was not killed.
-func (w *world) said(r trace.Result, hit []trace.Call) error {
+func (w *world) said(f Fault, r trace.Result, hit []trace.Call) error {
 	if r.Killed {
 		return nil
 	}
 	all := r.Stdout + r.Stderr
-	for _, bad := range []string{"panic:", "goroutine ", "runtime error", "nil pointer"} {
+	for _, bad := range []string{"panic:", "goroutine ", "runtime error", "nil pointer", "context canceled"} {
 		if strings.Contains(all, bad) {
 			return fmt.Errorf("it printed %q", bad)
 		}
@@ -266,6 +279,10 @@ func (w *world) said(r trace.Result, hit []trace.Call) error {
 		return fmt.Errorf("it ended with %d", r.Code)
 	case len(hit) == 0:
 		return errors.New("it failed though nothing happened to it")
+	case f.Do != "fail" && !strings.Contains(strings.Join(strings.Fields(all), " "), told[f.Do]):
+		return fmt.Errorf("it failed and did not say %q", told[f.Do])
+	case f.Do != "fail":
+		return nil
 	}
 	for _, c := range hit {
 		if c.Kind != trace.File || strings.Contains(all, filepath.Dir(c.Path)) {

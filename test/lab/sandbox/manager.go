@@ -41,7 +41,9 @@ func newManager(units []Unit) *manager {
 
 // export puts the manager and its units on the bus under systemd's name.
 func (m *manager) export(conn *dbus.Conn) error {
+	m.mu.Lock()
 	m.conn = conn
+	m.mu.Unlock()
 	if err := conn.Export(m, managerPath, managerIface); err != nil {
 		return err
 	}
@@ -82,12 +84,12 @@ func (m *manager) job(name string, f func(*unit) string) (dbus.ObjectPath, *dbus
 	}
 	m.mu.Lock()
 	m.jobs++
-	id := m.jobs
+	id, conn := m.jobs, m.conn
 	m.mu.Unlock()
 	job := jobRoot + dbus.ObjectPath(fmt.Sprintf("/%d", id))
 	m.work.Go(func() {
 		result := f(u)
-		_ = m.conn.Emit(managerPath, managerIface+".JobRemoved", id, job, name, result) // fails when the bus is gone
+		_ = conn.Emit(managerPath, managerIface+".JobRemoved", id, job, name, result) // fails when the bus is gone
 	})
 	return job, nil
 }

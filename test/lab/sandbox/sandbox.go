@@ -41,6 +41,7 @@ type Sandbox struct {
 	// Address is what DBUS_SYSTEM_BUS_ADDRESS has to be for programs that shall see these units.
 	Address string
 
+	dir     string
 	daemon  *exec.Cmd
 	conn    *dbus.Conn
 	manager *manager
@@ -49,8 +50,8 @@ type Sandbox struct {
 // Start starts a bus in dir and the units on it, none of which runs yet. dir must not be long, for the path of a socket has
 // 108 bytes at most: unix(7).
 func Start(ctx context.Context, dir string, units ...Unit) (*Sandbox, error) {
-	s := &Sandbox{}
-	err := s.start(ctx, dir, units)
+	s := &Sandbox{dir: dir, manager: newManager(units)}
+	err := s.StartBus(ctx)
 	if err != nil {
 		s.Close()
 		return nil, fmt.Errorf("start a sandbox in %s: %w", dir, err)
@@ -58,14 +59,14 @@ func Start(ctx context.Context, dir string, units ...Unit) (*Sandbox, error) {
 	return s, nil
 }
 
-func (s *Sandbox) start(ctx context.Context, dir string, units []Unit) error {
-	socket := filepath.Join(dir, "bus")
-	config := filepath.Join(dir, "bus.conf")
+// StartBus starts the bus anew, on the same address, after StopBus.
+func (s *Sandbox) StartBus(ctx context.Context) error {
+	socket := filepath.Join(s.dir, "bus")
+	config := filepath.Join(s.dir, "bus.conf")
 	if err := os.WriteFile(config, busConfig(socket), 0o600); err != nil {
 		return err
 	}
 	s.Address = "unix:path=" + dbus.EscapeBusAddressValue(socket)
-	s.manager = newManager(units)
 	daemon, err := exec.LookPath("dbus-daemon")
 	if err != nil {
 		return errors.New("dbus-daemon is missing; install the package dbus-daemon")
@@ -102,11 +103,24 @@ func connect(ctx context.Context, address string) (*dbus.Conn, error) {
 	}
 }
 
+// StopBus kills the bus, as a crash does. The units run on.
+func (s *Sandbox) StopBus() {
+	_ = s.daemon.Process.Kill() // it is a child that nobody has waited for yet
+	_ = s.daemon.Wait()         // by the signal: no error of interest
+	_ = s.conn.Close()          // its other end is gone
+	s.conn, s.daemon = nil, nil
+}
+
+// Freeze has the bus stand still, so that nobody is answered, until the returned function is called.
+func (s *Sandbox) Freeze() (thaw func()) {
+	process := s.daemon.Process
+	_ = process.Signal(syscall.SIGSTOP) // as above
+	return func() { _ = process.Signal(syscall.SIGCONT) }
+}
+
 // Close ends all units and the bus.
 func (s *Sandbox) Close() {
-	if s.manager != nil {
-		s.manager.close()
-	}
+	s.manager.close()
 	if s.conn != nil {
 		_ = s.conn.Close() // the bus goes anyway
 	}
