@@ -4,7 +4,7 @@ BIN     := bin
 TOOLS   := .cache/tools
 GOLANGCI_VERSION := v2.15.0
 
-.PHONY: build test e2e e2e-vagrant lint demo bench packages clean
+.PHONY: build test e2e e2e-vagrant faults lint demo bench packages clean
 
 build: ## the agent, static and stripped
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(BIN)/converge ./cmd/converge
@@ -16,6 +16,9 @@ test: packages build ## all tests, of both modules
 	go vet ./...
 	go test ./...
 	cd test && go vet ./... && go test -timeout 40m $$(go list ./... | grep -v /e2e)
+
+faults: packages ## an apply killed, and disturbed, at every one of its system calls (root); docs/crash-safety.md
+	cd test && go test -v -timeout 5h ./faults -all $(ARGS)
 
 e2e: packages ## whole machines in containers (root); make e2e ARGS='-run TestScenarios/live' runs some
 	sh test/e2e/packages.sh

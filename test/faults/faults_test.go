@@ -10,6 +10,11 @@ import (
 func TestLaw4Local(t *testing.T) {
 	p := newPool(t, "local", 24)
 	calls := p.calls()
+	t.Run("nothing is lost when the power goes", func(t *testing.T) {
+		for _, what := range unsynced(calls) {
+			t.Error(what)
+		}
+	})
 	p.all(t, "killed anywhere", kills(calls), 130)
 	p.all(t, "a file call fails", fails(calls, "file", disk), 40)
 	p.around(t, calls, "interrupt", "interrupt twice", "the disk is full", "read-only", "the bus is late", "the bus dies")
@@ -56,6 +61,22 @@ func kills(calls []call) []Fault {
 		}
 	}
 	return faults
+}
+
+// TestUnsynced: the search finds what is missing, wherever it is.
+func TestUnsynced(t *testing.T) {
+	good := []string{"openat /a/.t", "write /a/.t", "fsync /a/.t", "renameat2 /a/.t -> /a/f", "fsync /a", "unlinkat /a/g", "fsync /a"}
+	for missing, want := range map[int]int{-1: 0, 1: 0, 2: 1, 4: 1, 6: 1} {
+		var calls []call
+		for i, text := range good {
+			if i != missing {
+				calls = append(calls, call{"file", text})
+			}
+		}
+		if got := unsynced(calls); len(got) != want {
+			t.Errorf("without call %d: found %q", missing, got)
+		}
+	}
 }
 
 // disk is what the kernel answers for a full disk, a broken one, an immutable file, one mounted for reading only, and a

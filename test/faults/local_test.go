@@ -73,7 +73,7 @@ func localStory(w *world) error {
 	put("/etc/app/shared", "for everybody\n", 0o644, 0, 0)
 	put("/etc/app/gone", "to be removed\n", 0o644, 0, 0)
 	put("/srv/app.env", "# kept\nMODE=old\nLEGACY=1\nOTHER=2\n", 0o640, 0, 991)
-	w.check = func(w *world, final bool) error {
+	w.check = func(final bool) error {
 		if !final {
 			return nil
 		}

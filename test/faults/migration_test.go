@@ -85,7 +85,7 @@ func migrationStory(w *world) error {
 	w.opaque = []string{"/etc/ssl/" + filesName}
 	w.passing = []string{webroot, "/etc/nginx/conf.d/converge-acme-" + filesName + ".conf"}
 	m := &media{store, instance}
-	w.check = func(w *world, final bool) error { return errors.Join(m.check(final), certificate(final)) }
+	w.check = func(final bool) error { return errors.Join(m.check(final), certificate(final)) }
 	w.store = func(gone bool) {
 		store.Fault(nil)
 		if gone {

@@ -29,7 +29,7 @@ type world struct {
 	// passing are files, and directories of such, that are there while an apply lasts.
 	passing []string
 	// check is asked after a disturbed run, and again (final) after the one that puts all in order.
-	check func(w *world, final bool) error
+	check func(final bool) error
 	// reset puts back what is outside the file system.
 	reset func() error
 	// store has the object store vanish, and come back.
@@ -45,7 +45,7 @@ const (
 	stateDir = "/var/lib/converge"
 	binary   = "/lab/bin/converge"
 	// patience is how long anything is waited for that must come.
-	patience = 2 * time.Minute
+	patience = 5 * time.Minute
 )
 
 // volatile are the places that programs other than converge write to, or that are nobody's business after a run.
@@ -54,7 +54,7 @@ var volatile = []string{"/run", "/tmp", "/var/log", "/var/cache", "/var/lib/ngin
 // newWorld makes the world of a story, and has it applied once without any fault, to know what comes of it.
 func newWorld(ctx context.Context, story func(*world) error) (*world, error) {
 	w := &world{
-		check: func(*world, bool) error { return nil },
+		check: func(bool) error { return nil },
 		reset: func() error { return nil },
 	}
 	w.units = []sandbox.Unit{{
@@ -240,7 +240,7 @@ func (w *world) live(ctx context.Context, f Fault) (report, error) {
 	if err != nil {
 		return r, err
 	}
-	if err := errors.Join(w.whole(), w.said(f, result, hit), w.check(w, false)); err != nil {
+	if err := errors.Join(w.whole(), w.said(f, result, hit), w.check(false)); err != nil {
 		return r, err
 	}
 	if f.LoseState {
@@ -277,6 +277,8 @@ func (w *world) said(f Fault, r trace.Result, hit []trace.Call) error {
 		return nil
 	case r.Code != 1:
 		return fmt.Errorf("it ended with %d", r.Code)
+	case f.Do == "the bus is late":
+		return errors.New("it failed, though the bus was only late")
 	case len(hit) == 0:
 		return errors.New("it failed though nothing happened to it")
 	case f.Do != "fail" && !strings.Contains(strings.Join(strings.Fields(all), " "), told[f.Do]):
@@ -297,7 +299,7 @@ func (w *world) settle(ctx context.Context) error {
 	if err := w.converge(ctx, 0, "apply", "--auto-approve", siteFile); err != nil {
 		return err
 	}
-	if err := errors.Join(w.complete(), w.restarted(), w.check(w, true)); err != nil {
+	if err := errors.Join(w.complete(), w.restarted(), w.check(true)); err != nil {
 		return fmt.Errorf("after the next run: %w", err)
 	}
 	before, err := look()
