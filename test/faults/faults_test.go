@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"math"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -8,41 +9,51 @@ import (
 
 // TestLaw4Local disturbs an apply of files, links, services and a site.
 func TestLaw4Local(t *testing.T) {
+	t.Parallel()
 	p := newPool(t, "local", 24)
 	calls := p.calls()
-	t.Run("nothing is lost when the power goes", func(t *testing.T) {
-		for _, what := range unsynced(calls) {
-			t.Error(what)
-		}
-	})
-	p.all(t, "killed anywhere", kills(calls), 130)
-	p.all(t, "a file call fails", fails(calls, "file", disk), 40)
-	p.around(t, calls, "interrupt", "interrupt twice", "the disk is full", "read-only", "the bus is late", "the bus dies")
+	for _, what := range unsynced(calls) {
+		t.Error(what)
+	}
+	p.try(append(around(calls, "interrupt", "interrupt twice", "the disk is full", "read-only", "the bus is late", "the bus dies"),
+		choose("killed anywhere", kills(calls), as(100)),
+		choose("a file call fails", fails(calls, "file", disk), as(30)))...)
 }
 
 // TestLaw4Migration disturbs a whole migration to an object store.
 func TestLaw4Migration(t *testing.T) {
+	t.Parallel()
 	p := newPool(t, "migration", 10)
 	calls := p.calls()
-	p.all(t, "killed anywhere", kills(calls), 30)
-	p.all(t, "a file call fails", fails(calls, "file", disk), 10)
-	p.all(t, "a connection fails", fails(calls, "socket", network), 6)
-	p.around(t, calls, "interrupt", "interrupt twice", "the disk is full", "the store is gone")
+	p.try(append(around(calls, "interrupt", "interrupt twice", "the disk is full", "the store is gone"),
+		choose("killed anywhere", kills(calls), as(25)),
+		choose("a file call fails", fails(calls, "file", disk), as(10)),
+		choose("a connection fails", fails(calls, "socket", network), as(6)))...)
 }
 
-// around has circumstances change before a few calls, evenly chosen; before ten times as many if all are asked for.
-func (p *pool) around(t *testing.T, calls []call, circumstances ...string) {
+// as is how many points are tried: n, or all if those are asked for.
+func as(n int) int {
+	if *all {
+		return math.MaxInt32
+	}
+	return n
+}
+
+// around has circumstances change before a few calls, evenly chosen; before ten times as many if all points are asked for.
+func around(calls []call, circumstances ...string) []*group {
 	limit := 4
 	if *all {
 		limit *= 10
 	}
+	var groups []*group
 	for _, what := range circumstances {
 		var faults []Fault
 		for i := range calls {
 			faults = append(faults, Fault{Do: what, Point: i + 1})
 		}
-		p.some(t, what, faults, limit)
+		groups = append(groups, choose(what, faults, limit))
 	}
+	return groups
 }
 
 // kills has each call be the last one of a run, half done where it is a write. Of calls that do the same as the one before

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -138,65 +137,67 @@ func (p *pool) calls() []call {
 	return r.Calls
 }
 
-// all tries faults as a subtest: as many of them as limit says, evenly chosen, or all if those are asked for.
-func (p *pool) all(t *testing.T, name string, faults []Fault, limit int) {
-	if *all {
-		limit = len(faults)
-	}
-	p.some(t, name, faults, limit)
+// group is faults of one sort, and what became of them.
+type group struct {
+	name   string
+	every  int
+	faults []Fault
+
+	points, reached int
 }
 
-// some tries as many of the faults as limit says, evenly chosen.
-func (p *pool) some(t *testing.T, name string, faults []Fault, limit int) {
-	t.Run(name, func(t *testing.T) {
-		start := time.Now()
-		every := (len(faults) + limit - 1) / limit
-		var chosen []Fault
-		for i := len(faults) % every; i < len(faults); i += every {
-			chosen = append(chosen, faults[i])
-		}
-		reached := (&pool{t, p.story, p.workers}).try(chosen)
-		t.Logf("%s, %s: %d points, every %d. tried: %d, of which %d were reached (%s)", p.story, name, len(faults), every,
-			len(chosen), reached, time.Since(start).Round(time.Second))
-	})
+// choose returns a group of as many of the faults as limit says, evenly chosen.
+func choose(name string, faults []Fault, limit int) *group {
+	g := &group{name: name, points: len(faults), every: max(1, (len(faults)+limit-1)/limit)}
+	for i := len(faults) % g.every; i < len(faults); i += g.every {
+		g.faults = append(g.faults, faults[i])
+	}
+	return g
 }
 
 // shown is how many failures are shown in full.
 const shown = 5
 
-// try tries all faults, and returns how many of them were reached.
-func (p *pool) try(faults []Fault) (reached int) {
+// try tries the faults of all groups, as many at once as there are workers: most of the time they wait.
+func (p *pool) try(groups ...*group) {
 	p.t.Helper()
-	queue := make(chan Fault)
+	type task struct {
+		*group
+		Fault
+	}
+	queue := make(chan task)
 	var mu sync.Mutex
 	failures := 0
 	var working sync.WaitGroup
 	for _, w := range p.workers {
 		working.Go(func() {
-			for f := range queue {
-				r, err := w.try(f)
+			for task := range queue {
+				r, err := w.try(task.Fault)
 				if err != nil {
 					r.Failure = errors.Join(errors.New("the worker ended"), err).Error()
 				}
 				mu.Lock()
 				if r.Reached {
-					reached++
+					task.reached++
 				}
 				if r.Failure != "" {
-					if failures++; failures <= shown {
-						p.t.Errorf("%s: %s\n%s", f, r.Failure, r.Printed)
-					} else {
-						p.t.Errorf("%s: %.300s", f, r.Failure)
+					if failures++; failures > shown {
+						r.Printed = ""
 					}
+					p.t.Errorf("%s: %s\n%s", task.Fault, r.Failure, r.Printed)
 				}
 				mu.Unlock()
 			}
 		})
 	}
-	for _, f := range faults {
-		queue <- f
+	for _, g := range groups {
+		for _, f := range g.faults {
+			queue <- task{g, f}
+		}
 	}
 	close(queue)
 	working.Wait()
-	return reached
+	for _, g := range groups {
+		p.t.Logf("%s, %s: %d points, every %d. tried: %d, of which %d were reached", p.story, g.name, g.points, g.every, len(g.faults), g.reached)
+	}
 }
