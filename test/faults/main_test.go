@@ -22,7 +22,11 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == workerArg {
 		os.Exit(work(os.Args[2], os.Args[3]))
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if dir, err := converge(); err == nil {
+		_ = os.RemoveAll(dir) // one that stays is in the directory for such things
+	}
+	os.Exit(code)
 }
 
 // converge builds the agent, and returns the directory that it is in.
