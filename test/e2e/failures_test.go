@@ -116,9 +116,29 @@ func storeDown(w *world) {
 		w.Error("the site was not healed")
 	}
 	w.sh("systemctl is-active mastodon-sidekiq mastodon-web nginx")
+	// As cron runs it: an outage is told when it begins, in each of the ways in which it shows, and when it is over.
+	if w.quiet(1) == "" {
+		w.Error("the outage was not told")
+	}
+	w.eventually("the outage is told no more", func() bool { return w.quiet(1) == "" })
 	w.must(w.services.Down(w.Context(), false))
-	w.run("apply", "--auto-approve")
+	if said := w.quiet(0); !strings.Contains(said, " works again") {
+		w.Errorf("the end of the outage was told as %q", said)
+	}
+	if said := w.quiet(0); said != "" {
+		w.Errorf("with nothing to tell it said %q", said)
+	}
 	w.done()
+}
+
+// quiet applies as cron does, and returns what that would have mailed.
+func (w *world) quiet(code int) string {
+	w.Helper()
+	r := w.run("apply", "--auto-approve", "--quiet")
+	if r.Code != code {
+		w.Fatalf("apply --quiet: exit code %d, want %d\n%s%s", r.Code, code, r.Stdout, r.Stderr)
+	}
+	return r.Stdout + r.Stderr
 }
 
 func networkCut(w *world) {
