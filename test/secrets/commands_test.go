@@ -40,6 +40,18 @@ var arguments = map[string][]string{
 // undone has the commands after which others would do nothing, and what is run to undo that.
 var undone = map[string]invocation{"disable": {"enable"}, "rollback": {"enable"}}
 
+const (
+	savedPlan = "/root/saved.plan"
+	jsonFile  = "/var/log/converge.jsonl" // of --json-out
+)
+
+// withSavedPlan are the flags of apply that come with a saved plan; savedPlans (secrets_test.go) tries them.
+var withSavedPlan = []string{"--plan", "--partial"}
+
+// telling are the flags that change what is told, and where. They are tried on failures, too; of the others there is nothing
+// new to be seen then.
+var telling = []string{"--diff", "--json", "--json-out", "--metrics-file", "--out", "--quiet"}
+
 // mayRefuse are the commands that may have nothing to go back to, or to show: a secret that was replaced is not kept, and
 // another state directory has other runs.
 var mayRefuse = []string{"rollback", "show"}
@@ -47,9 +59,13 @@ var mayRefuse = []string{"rollback", "show"}
 // flagValues has every flag that takes a value, with one. Flags that take none are tried by themselves.
 var flagValues = map[string]string{
 	"--for":          "1h",
+	"--json-out":     jsonFile,
 	"--limit":        "5",
 	"--lock-timeout": "1m",
+	"--metrics-file": "/var/lib/node_exporter/converge.prom",
+	"--out":          savedPlan,
 	"--parallelism":  "2",
+	"--plan":         savedPlan,
 	"--state-dir":    "/var/lib/another",
 	"--target":       "file.it",
 	"--var":          "plain=nothing",
@@ -61,8 +77,8 @@ type invocation []string
 
 func (i invocation) String() string { return "converge " + strings.Join(i, " ") }
 
-// invocations are a command as it is, and with each of its flags.
-func (c command) invocations(config string) []invocation {
+// invocations are a command as it is, and with each of those of its flags that try chooses.
+func (c command) invocations(config string, try func(flag string) bool) []invocation {
 	base := append(invocation(strings.Fields(c.name)), arguments[c.name]...)
 	for i, a := range base {
 		if a == "PATH" {
@@ -71,7 +87,7 @@ func (c command) invocations(config string) []invocation {
 	}
 	out := []invocation{base}
 	for _, f := range c.flags {
-		if slices.Contains(base, f.name) {
+		if slices.Contains(base, f.name) || c.name == "apply" && slices.Contains(withSavedPlan, f.name) || !try(f.name) {
 			continue
 		}
 		with := append(slices.Clone(base), f.name)
@@ -82,6 +98,9 @@ func (c command) invocations(config string) []invocation {
 	}
 	return out
 }
+
+func everyFlag(string) bool        { return true }
+func tellingFlag(name string) bool { return slices.Contains(telling, name) }
 
 // evaluates reports whether the command reads a configuration.
 func (c command) evaluates() bool { return slices.Contains(arguments[c.name], "PATH") }

@@ -3,6 +3,7 @@ package secrets
 import (
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 )
 
@@ -72,11 +73,21 @@ var places = map[string][]place{
 	},
 }
 
-func (p place) holds(sink string) bool {
-	if begin, ok := strings.CutSuffix(p.where, "*"); ok {
+func (p place) holds(sink string) bool { return fits(p.where, sink) }
+
+// fits reports whether a sink is the one of that name, or begins as a name with a * behind says.
+func fits(where, sink string) bool {
+	if begin, ok := strings.CutSuffix(where, "*"); ok {
 		return strings.HasPrefix(sink, begin)
 	}
-	return p.where == sink
+	return where == sink
+}
+
+// ownOnly reports whether a file has mode 0600 whatever it holds: what was kept of other files, and what tells of a host.
+func ownOnly(sink string) bool {
+	return slices.ContainsFunc([]string{
+		"file " + stateDir + "/*", "file /var/lib/another/*", "file " + savedPlan, "file " + jsonFile,
+	}, func(where string) bool { return fits(where, sink) })
 }
 
 // remedy is what to do about a plant where it must not be.

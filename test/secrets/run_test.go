@@ -79,6 +79,9 @@ func (w *world) judge(what string, seen []sighting) {
 	w.Helper()
 	told := map[string]bool{}
 	for _, s := range seen {
+		if ownOnly(s.sink) && s.mode.IsRegular() && s.mode != 0o600 {
+			w.Errorf("%s: %s has mode %04o; only root may read it, and nobody may run it: 0600", what, s.sink, s.mode)
+		}
 		for _, h := range w.search.find(s.data) {
 			if w.note(h.plant, s) {
 				continue

@@ -33,6 +33,7 @@ func TestLaw6SecretsStaySecret(t *testing.T) {
 	}
 	w.first()
 	w.everyCommand(commands)
+	w.savedPlans()
 	w.failures(commands)
 	w.refusals()
 	w.interruptions()
@@ -77,7 +78,7 @@ func (w *world) made(what, pattern string) {
 // everyCommand runs each command with each of its flags while everything is to be changed.
 func (w *world) everyCommand(commands []command) {
 	for _, c := range commands {
-		for _, args := range c.invocations(good) {
+		for _, args := range c.invocations(good, everyFlag) {
 			if c.evaluates() {
 				w.newRound()
 			}
@@ -106,7 +107,28 @@ func succeeded(args invocation, o outcome) bool {
 	return code == 0 || code == 2 && slices.Contains(args, "--detailed-exitcode")
 }
 
-// failures runs each command with each of its flags while everything fails.
+// savedPlans saves plans and applies them: as they are, and after all secrets have moved.
+func (w *world) savedPlans() {
+	const scenario = "a saved plan"
+	token := []string{"CONVERGE_VAR_token=" + w.variable()}
+	must := func(code int, args ...string) {
+		w.Helper()
+		if o := w.run(scenario, args, token, nil); o.status.ExitStatus() != code {
+			w.Errorf("%s ended with %d, not %d:\n%s%s", invocation(args), o.status.ExitStatus(), code, o.stdout, o.stderr)
+		}
+	}
+	w.newRound()
+	must(0, "plan", "--out", savedPlan, good)
+	must(0, "show", savedPlan)
+	must(0, "apply", "--plan", savedPlan)
+	w.newRound()
+	must(0, "plan", "--out", savedPlan, good)
+	w.newRound()
+	must(1, "apply", "--plan", savedPlan)
+	must(1, "apply", "--plan", savedPlan, "--partial")
+}
+
+// failures runs each command with each of the flags that change what it tells while everything fails.
 func (w *world) failures(commands []command) {
 	w.put(brokenConf, w.foreign("a line that nginx does not understand")+" on;\n", 0o600)
 	w.put(live+"/public/system/media_attachments/files/000/000/001/original/new.png", "new", 0o644)
@@ -116,15 +138,16 @@ func (w *world) failures(commands []command) {
 			continue
 		}
 		w.newRound()
-		o := w.run("everything fails", c.invocations(configDir + "/failing.hcl")[0], nil, nil)
+		o := w.run("everything fails", c.invocations(configDir+"/failing.hcl", tellingFlag)[0], nil, nil)
 		if c.name == "apply" {
 			w.mustHaveFailed(o)
 		}
-		for _, args := range c.invocations(configDir + "/failing-soon.hcl")[1:] {
+		for _, args := range c.invocations(configDir+"/failing-soon.hcl", tellingFlag)[1:] {
 			w.newRound()
 			w.run("everything fails", args, nil, nil)
 		}
 	}
+	w.run("everything fails", invocation{"apply", "--plan", savedPlan}, nil, nil) // the last that plan --out has left
 	w.storeRefuses(func(r *http.Request) bool { return r.Method == http.MethodPut })
 	if o := w.run("the store refuses uploads", invocation{"apply", "--auto-approve", good}, nil, nil); !strings.Contains(o.stdout, "ERR s3_sync.it") {
 		w.Errorf("the store refuses uploads, and s3_sync.it does not fail:\n%s%s", o.stdout, o.stderr)

@@ -194,7 +194,7 @@ func (w *world) furnish() {
 	for name, script := range map[string]string{"good": goodProgram, "bad": badProgram, "hang": hangingProgram} {
 		w.put(labDir+"/bin/"+name, script, 0o755)
 	}
-	for _, dir := range []string{"/full", "/srv", labDir + "/out"} {
+	for _, dir := range []string{"/full", "/root", "/srv", "/var/lib/node_exporter", labDir + "/out"} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			w.Fatal(err)
 		}
