@@ -27,6 +27,9 @@ type applyCommand struct {
 	moved    bool         // not all of it is equal
 }
 
+// detailedExit is the help of --detailed-exitcode.
+const detailedExit = "exit with 0 when nothing changed, 2 when something did, 4 on failures, 6 on both, 1 when it could not run"
+
 func newApply(t *terminal, code *int) *cobra.Command {
 	var a applyCommand
 	cmd := &cobra.Command{
@@ -47,7 +50,7 @@ func newApply(t *terminal, code *int) *cobra.Command {
 			} else {
 				err = a.outages.couldNot(cmd.Context(), t, err)
 			}
-			if unwritten := a.metrics.write(r, start); unwritten != nil {
+			if unwritten := a.metrics.write(r, start, len(a.targets) > 0); unwritten != nil {
 				t.failed(unwritten)
 				*code = spoilt(*code)
 			}
@@ -63,8 +66,7 @@ func newApply(t *terminal, code *int) *cobra.Command {
 	cmd.Flags().BoolVar(&a.autoApprove, "auto-approve", false, "do not ask before changing anything")
 	cmd.Flags().StringVar(&a.planFile, "plan", "", "do what the plan saved in `FILE` says, if nothing moved since; it does not ask")
 	cmd.Flags().BoolVar(&a.partial, "partial", false, "with --plan: do what is equal, and leave alone what moved and what depends on it")
-	cmd.Flags().BoolVar(&a.detailed, "detailed-exitcode", false,
-		"exit with 0 when nothing changed, 2 when something did, 4 on failures, 6 on both, 1 when it could not run")
+	cmd.Flags().BoolVar(&a.detailed, "detailed-exitcode", false, detailedExit)
 	cmd.Flags().BoolVar(&a.fullDiff, "diff", false, "show long differences in full")
 	cmd.Flags().BoolVarP(&t.quiet, "quiet", "q", false, "print only changes and errors")
 	cmd.Flags().DurationVar(&a.lockTimeout, "lock-timeout", 0, "how long to wait for another run on this host to end")
@@ -123,9 +125,9 @@ func (a *applyCommand) run(ctx context.Context, t *terminal, s *session) (*plans
 	default:
 		view.print(p) // with what cannot be planned, before anybody says yes
 	}
-	t.lines.plan(p)
+	t.lines.plan(p, s.disabled)
 	if p.Changes() > 0 && a.saved == nil { // a saved plan has been looked at
-		if err := a.approve(ctx, t, "\nApply these changes?"); err != nil {
+		if err := a.approve(ctx, t, "apply", "\nApply these changes?"); err != nil {
 			return nil, err
 		}
 	}
@@ -133,14 +135,14 @@ func (a *applyCommand) run(ctx context.Context, t *terminal, s *session) (*plans
 }
 
 // approve asks, unless it was told not to.
-func (a *applyCommand) approve(ctx context.Context, t *terminal, question string) error {
+func (a *applyCommand) approve(ctx context.Context, t *terminal, doing, question string) error {
 	switch {
 	case a.autoApprove:
 		return nil
 	case !interactive(t.in) || a.output.json:
-		return diag.New("apply", "there is no terminal to ask on", "Look at converge plan, then run it with --auto-approve.")
+		return diag.New(doing, "there is no terminal to ask on", "Look at the plan, then run it with --auto-approve.")
 	case !t.confirm(ctx, question):
-		return diag.New("apply", "you did not say yes", "Nothing was changed.")
+		return diag.New(doing, "you did not say yes", "Nothing was changed.")
 	}
 	return nil
 }
@@ -161,7 +163,7 @@ func (a *applyCommand) carryOut(ctx context.Context, t *terminal, s *session, p 
 	done(r)
 	view.summary(r, s.stores.Requests())
 	if ctx.Err() == nil {
-		view.over(a.outages.ended(r))
+		view.over(a.outages.ended(r, len(p.Targets) > 0))
 		a.outages.save()
 	}
 	if t.quiet && view.told > 0 {

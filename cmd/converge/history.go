@@ -21,6 +21,7 @@ const historyLimit = 20
 
 func newHistory(t *terminal) *cobra.Command {
 	var src source
+	var output outputFlags
 	limit := historyLimit
 	cmd := &cobra.Command{
 		Use:   "history",
@@ -36,6 +37,7 @@ func newHistory(t *terminal) *cobra.Command {
 		},
 	}
 	src.stateFlag(cmd.Flags())
+	output.on(cmd, t)
 	cmd.Flags().IntVar(&limit, "limit", historyLimit, "how many `RUNS` to list; 0 lists all")
 	return cmd
 }
@@ -61,8 +63,10 @@ func (t *terminal) history(store *journal.Store, limit int) error {
 		r, err := store.Run(n)
 		if err != nil { // one that cannot be read hides no other
 			_, _ = fmt.Fprintf(w, "%d\t\t\t\t\t%s\n", n, err)
+			t.lines.unreadable(n, err)
 			continue
 		}
+		t.lines.run(r)
 		_, _ = fmt.Fprintf(w, "%d\t%s\t%s\t%s\t%s\t%s\n", n, when(r.At), r.User, what(r), took(r), runResult(r))
 	}
 	if err := w.Flush(); err != nil {
@@ -128,6 +132,7 @@ func (t *terminal) showRun(store *journal.Store, number int) error {
 	if err != nil {
 		return err
 	}
+	t.lines.run(r)
 	t.printf("Run %d: %s by %s, %s, %s", number, what(r), r.User, when(r.At), runResult(r))
 	if r.Counts != nil {
 		t.printf(" (%s)", took(r))
@@ -143,6 +148,7 @@ func (t *terminal) showRun(store *journal.Store, number int) error {
 	}
 	for _, s := range r.Steps {
 		t.step(store, r, s, width)
+		t.lines.step(store, number, s)
 	}
 	for _, a := range r.Left {
 		t.printf("  %s left the configuration; what it made stays on the host\n", a)

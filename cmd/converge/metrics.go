@@ -38,8 +38,8 @@ const (
 
 // write replaces the file by one of a run that began at start; a nil report is of a run that could not do its work. What
 // this run could not find out stays as the last one told it, so that an alert about a certificate works on, and so does the
-// time of the last success.
-func (m metricsFile) write(r *plans.Report, start time.Time) error {
+// time of the last success. A partial run tells of its own resources only: its success must not end an alert about others.
+func (m metricsFile) write(r *plans.Report, start time.Time, partial bool) error {
 	if m == "" {
 		return nil
 	}
@@ -59,7 +59,11 @@ func (m metricsFile) write(r *plans.Report, start time.Time) error {
 	if before != nil {
 		s = parseSamples(string(before.Content))
 	}
-	s.take(r, start, time.Now())
+	if partial {
+		s.takeResources(r)
+	} else {
+		s.take(r, start, time.Now())
+	}
 	uid, gid := host.SystemUsers().Self()
 	after := &host.File{Content: []byte(s.String()), Mode: 0o644, UID: uid, GID: gid}
 	return diag.Wrap(files.Commit(context.Background(), host.Edit{Path: path, Before: before, After: after}), "write metrics", "")
@@ -112,6 +116,14 @@ func (s samples) take(r *plans.Report, start, end time.Time) {
 	}
 	s.set(driftMetric, "Resources that somebody had changed before the last run.", "", float64(drift))
 	s.forget(addresses)
+	s.takeResources(r)
+}
+
+// takeResources puts what the resources of a run tell of themselves into the samples.
+func (s samples) takeResources(r *plans.Report) {
+	if r == nil {
+		return
+	}
 	for _, res := range r.Results {
 		s.replace(res.Item.Node.Address.String(), res.Metrics)
 	}

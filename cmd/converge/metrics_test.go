@@ -1,10 +1,15 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/converge-agent/converge/plans"
+	"github.com/converge-agent/converge/resources"
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -51,5 +56,29 @@ func TestMetricsReadBack(t *testing.T) {
 	s.forget(map[string]bool{})
 	if diff := cmp.Diff([]string{"converge_a"}, []string{strings.Fields(s.String())[2]}); diff != "" || len(s) != 1 {
 		t.Errorf("a resource that is no more was kept: %v", s)
+	}
+}
+
+// TestMetricsOfAPartialRun: a run with --target replaces what its own resources told, and nothing else.
+func TestMetricsOfAPartialRun(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "converge.prom")
+	const before = "# HELP converge_a a\n# TYPE converge_a gauge\nconverge_a{address=\"file.mine\"} 1\nconverge_a{address=\"file.other\"} 2\n" +
+		"# HELP converge_last_run_success x\n# TYPE converge_last_run_success gauge\nconverge_last_run_success 0\n"
+	if err := os.WriteFile(path, []byte(before), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r := &plans.Report{Results: []plans.Result{{
+		Item:    &plans.Item{Node: &resources.Node{Address: resources.Address{Kind: "file", Name: "mine"}}},
+		Metrics: []resources.Metric{{Name: "converge_a", Help: "a", Value: 3}},
+	}}}
+	if err := metricsFile(path).write(r, time.Now(), true); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(strings.Replace(before, "} 1", "} 3", 1), string(got)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

@@ -52,7 +52,7 @@ type outages struct {
 }
 
 func openOutages(stateDir string, now time.Time) *outages {
-	o := &outages{now: now.UTC().Truncate(time.Second)}
+	o := &outages{now: now.UTC().Truncate(time.Millisecond)}
 	dir, err := filepath.Abs(stateDir)
 	if err == nil {
 		o.records, err = plans.OpenRecords(dir, host.System(), host.SystemUsers())
@@ -157,8 +157,9 @@ func lasted(d time.Duration) string {
 	return fmt.Sprintf("%d d %d h", minutes/60/24, minutes/60%24)
 }
 
-// ended takes in how a whole run ended, and returns what is over. What was skipped, is held or waits has not been tried.
-func (o *outages) ended(r *plans.Report) []string {
+// ended takes in how a run ended, and returns what is over. What was skipped, is held or waits has not been tried. A partial
+// run says nothing of resources that it is not about.
+func (o *outages) ended(r *plans.Report, partial bool) []string {
 	if o == nil {
 		return nil
 	}
@@ -183,8 +184,8 @@ func (o *outages) ended(r *plans.Report) []string {
 			}
 		}
 	}
-	o.known = slices.DeleteFunc(o.known, func(k outage) bool { // left the configuration, or the run was about others
-		return k.Address != "" && !seen[k.Address] && o.now.Sub(k.Told).Abs() >= remindAfter
+	o.known = slices.DeleteFunc(o.known, func(k outage) bool { // left the configuration
+		return !partial && k.Address != "" && !seen[k.Address] && o.now.Sub(k.Told).Abs() >= remindAfter
 	})
 	return over
 }

@@ -46,7 +46,7 @@ func TestOutage(t *testing.T) {
 			res.Err = errors.New(failure)
 			told = !o.silent("s3_bucket.media", failure)
 		}
-		over = o.ended(&plans.Report{Results: []plans.Result{res}})
+		over = o.ended(&plans.Report{Results: []plans.Result{res}}, false)
 		o.save()
 		if o.err != nil {
 			t.Fatal(o.err)
@@ -98,6 +98,30 @@ func TestOutage(t *testing.T) {
 	step("after the reminder", time.Hour, plans.Failed, refused, false)
 	step("the clock stepped back by years", -3*365*24*time.Hour, plans.Failed, refused, true)
 	step("over, before it began", 0, plans.Changed, "", false, "s3_bucket.media works again")
+}
+
+// TestOutageOutsideOfAPartialRun: a run with --target neither begins, ends nor forgets an outage of what it is not about.
+func TestOutageOutsideOfAPartialRun(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	o := openOutages(dir, now)
+	o.failed("s3_bucket.media", "refused")
+	o.save()
+	other := &plans.Report{Results: []plans.Result{{
+		Item: &plans.Item{Node: &resources.Node{Address: resources.Address{Kind: "file", Name: "motd"}}}, Outcome: plans.Changed,
+	}}}
+	for _, tc := range []struct {
+		partial bool
+		stays   bool
+	}{{true, true}, {false, false}} {
+		o := openOutages(dir, now.Add(2*remindAfter))
+		if over := o.ended(other, tc.partial); len(over) > 0 {
+			t.Errorf("partial %v: over %q", tc.partial, over)
+		}
+		if got := o.find("s3_bucket.media") != nil; got != tc.stays {
+			t.Errorf("partial %v: on record %v, want %v", tc.partial, got, tc.stays)
+		}
+	}
 }
 
 // TestOutageWithoutRecord: where nothing can be remembered, everything is told.

@@ -26,7 +26,7 @@ func newPlan(t *terminal, code *int) *cobra.Command {
 			}
 			t.disabled(s.disabled)
 			view.print(p)
-			t.lines.plan(p)
+			t.lines.plan(p, s.disabled)
 			if out != "" {
 				if err := s.save(cmd.Context(), t, p, out, &src, args); err != nil {
 					return err

@@ -49,22 +49,23 @@ func newRollback(t *terminal, code *int) *cobra.Command {
 			}
 			defer s.close()
 			r, err := c.rollback(cmd.Context(), t, s, number)
-			if err != nil || r == nil {
-				return err
+			if err == nil {
+				*code = c.exitCode(r)
 			}
-			*code = c.exitCode(r)
-			return nil
+			return err
 		},
 	}
 	c.stateFlag(cmd.Flags())
+	c.output.on(cmd, t)
 	cmd.Flags().BoolVar(&c.autoApprove, "auto-approve", false, "do not ask before changing anything")
+	cmd.Flags().BoolVar(&c.detailed, "detailed-exitcode", false, detailedExit)
 	cmd.Flags().BoolVar(&c.fullDiff, "diff", false, "show long differences in full")
 	cmd.Flags().BoolVar(&c.partial, "partial", false, "leave what cannot be brought back, and go on with the rest")
 	cmd.Flags().DurationVar(&c.lockTimeout, "lock-timeout", 0, "how long to wait for another run on this host to end")
 	return cmd
 }
 
-// rollback plans, asks and carries out. It returns no report when there is nothing to do.
+// rollback plans, asks and carries out. The report is empty when there is nothing to do.
 func (c *rollbackCommand) rollback(ctx context.Context, t *terminal, s *session, number int) (*plans.Report, error) {
 	s.stores = objectstore.NewClients()
 	env := &s.engine.Env
@@ -77,11 +78,16 @@ func (c *rollbackCommand) rollback(ctx context.Context, t *terminal, s *session,
 	if err != nil {
 		return nil, err
 	}
+	t.lines.plan(p, s.disabled)
 	if p.Changes() == 0 {
-		t.printf("Nothing to do: the files are as they were before run %d.\n", number)
-		return nil, nil
+		if c.moved {
+			t.printf("Nothing else to do.\n")
+		} else {
+			t.printf("Nothing to do: the files are as they were before run %d.\n", number)
+		}
+		return &plans.Report{}, nil
 	}
-	if err := c.approve(ctx, t, "\nRoll back?"); err != nil {
+	if err := c.approve(ctx, t, "roll back", "\nRoll back?"); err != nil {
 		return nil, err
 	}
 	why := fmt.Sprintf("rolled back to before run %d", number)
@@ -107,6 +113,7 @@ func (c *rollbackCommand) planRollback(ctx context.Context, t *terminal, s *sess
 	view := &planView{terminal: t, fullDiff: c.fullDiff}
 	refused := p.Failures()
 	if refused > 0 && c.partial {
+		c.moved = true
 		t.printf("Left as it is:\n")
 		for _, it := range p.Items {
 			if it.Change.Action == resources.Blocked {
@@ -123,6 +130,7 @@ func (c *rollbackCommand) planRollback(ctx context.Context, t *terminal, s *sess
 		view.print(p)
 	}
 	if n := p.Failures(); n > 0 {
+		t.lines.plan(p, s.disabled)
 		return nil, diag.New(fmt.Sprintf("go back to before run %d", undo.Run), count(n, "resource")+" cannot be brought back",
 			"Nothing was changed. See above which; --partial leaves them as they are, and goes on with the rest.")
 	}

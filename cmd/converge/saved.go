@@ -126,7 +126,10 @@ func (a *applyCommand) bind(t *terminal, s *session, p *plans.Plan) error {
 	}
 	a.moved = true
 	p.Leave(moved)
-	printError(t.err, "", diag.New("apply the saved plan", what, "They, and what depends on them, are left alone. Plan again and look at it."))
+	t.release() // under --quiet this is told, too: it makes the exit code a failure
+	left := diag.New("apply the saved plan", what, "They, and what depends on them, are left alone. Plan again and look at it.")
+	t.lines.message("error", left.Error(), diag.Fix(left))
+	printError(t.err, "", left)
 	return nil
 }
 
@@ -156,23 +159,28 @@ func (t *terminal) showPlan(path, stateDir string) error {
 	}
 	v := &savedView{terminal: t}
 	v.body(s)
-	return t.tellIfRefused(s, stateDir)
-}
-
-// tellIfRefused says whether apply would refuse a saved plan before it compares anything.
-func (t *terminal) tellIfRefused(s *plans.Saved, stateDir string) error {
-	absolute, err := filepath.Abs(stateDir)
+	refused, err := refusal(s, stateDir)
 	if err != nil {
 		return err
+	}
+	t.lines.saved(s, refused)
+	if refused != nil {
+		t.printf("It cannot be applied here and now: %s.\n", refused)
+	}
+	return nil
+}
+
+// refusal is why apply would refuse a saved plan before it compares anything; nil when it would not.
+func refusal(s *plans.Saved, stateDir string) (refused, err error) {
+	absolute, err := filepath.Abs(stateDir)
+	if err != nil {
+		return nil, err
 	}
 	records, err := plans.OpenRecords(absolute, host.System(), host.SystemUsers())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	engine := &plans.Engine{Records: records}
 	engine.Env.Files = host.System()
-	if err := engine.Accept(s); err != nil {
-		t.printf("It cannot be applied here and now: %s.\n", err)
-	}
-	return nil
+	return engine.Accept(s), nil
 }

@@ -76,7 +76,8 @@ func TestEveryFieldIsInTheSchema(t *testing.T) {
 	for kind, line := range map[string]any{
 		"plan_item": &lineItem{}, "plan_summary": &linePlanSummary{}, "begin": &lineBegin{}, "progress": &lineProgress{},
 		"end": &lineEnd{}, "summary": &lineSummary{}, "diagnostic": &lineDiagnostic{}, "validation": &lineValidation{},
-		"version": &lineVersion{},
+		"version": &lineVersion{}, "orphan": &lineOrphan{}, "run": &lineRun{}, "run_step": &lineStep{}, "saved_plan": &lineSaved{},
+		"saved_item": &lineSavedItem{},
 	} {
 		t.Run(kind, func(t *testing.T) {
 			v := reflect.ValueOf(line).Elem()
@@ -85,10 +86,19 @@ func TestEveryFieldIsInTheSchema(t *testing.T) {
 			v.FieldByName("Type").SetString(kind)
 			switch l := line.(type) {
 			case *lineItem:
-				l.Action = "create"
+				l.Action, l.Left.Outcome = "create", "held"
 				for _, f := range []*lineFile{l.Edits[0].Before, l.Edits[0].After} {
 					f.Type, f.Mode = "special_file", "4755"
 				}
+			case *lineRun:
+				l.State = "killed"
+			case *lineStep:
+				l.Action, l.Outcome = "create", "failed"
+				for _, f := range []*lineFile{l.Edits[0].Before, l.Edits[0].After} {
+					f.Type, f.Mode = "special_file", "4755"
+				}
+			case *lineSavedItem:
+				l.Action = "failed"
 			case *lineBegin:
 				l.Action = "in_progress"
 			case *lineEnd:
@@ -101,7 +111,7 @@ func TestEveryFieldIsInTheSchema(t *testing.T) {
 					l.Outcomes[word(o.String())] = 1
 				}
 			}
-			if !slices.Contains([]string{"begin", "progress", "end", "summary"}, kind) {
+			if !slices.Contains([]string{"begin", "progress", "end", "summary", "run", "run_step"}, kind) {
 				v.FieldByName("Time").SetZero()
 			}
 			text, err := json.Marshal(line)

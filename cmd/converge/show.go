@@ -9,6 +9,7 @@ import (
 
 func newShow(t *terminal) *cobra.Command {
 	var src source
+	var output outputFlags
 	cmd := &cobra.Command{
 		Use:   "show RUN|FILE",
 		Short: "Show what a run changed on this host, or a saved plan",
@@ -31,6 +32,7 @@ func newShow(t *terminal) *cobra.Command {
 		},
 	}
 	src.stateFlag(cmd.Flags())
+	output.on(cmd, t)
 	return cmd
 }
 

@@ -37,8 +37,28 @@ type lineItem struct {
 	Effects []lineEffect `json:"effects,omitempty"`
 	Attrs   []lineAttr   `json:"attrs,omitempty"`
 	Notes   []string     `json:"notes,omitempty"`
+	Left    *lineLeft    `json:"left_alone,omitempty"`
+	Renewal bool         `json:"renewal,omitempty"` // a part of it is the renewal of a certificate
 	Error   *lineError   `json:"error,omitempty"`
 	linePlace
+}
+
+type lineLeft struct {
+	Outcome string `json:"outcome"`
+	Message string `json:"message"`
+}
+
+type lineOrphan struct {
+	lineHead
+	Address string `json:"address"`
+	Run     int    `json:"run,omitempty"` // the first one without it
+	Message string `json:"message"`
+}
+
+type lineDisabled struct {
+	Why   string     `json:"why"`
+	Since time.Time  `json:"since"`
+	Until *time.Time `json:"until,omitempty"`
 }
 
 type linePlace struct {
@@ -93,6 +113,8 @@ type lineError struct {
 type linePlanSummary struct {
 	lineHead
 	planTally
+	Targets  []string      `json:"targets,omitempty"`
+	Disabled *lineDisabled `json:"disabled,omitempty"`
 }
 
 type lineBegin struct {
@@ -159,8 +181,9 @@ func (l *jsonLines) eventHead(kind string) lineHead {
 	return lineHead{Format: outputFormat, Type: kind, Time: &now}
 }
 
-// plan tells a plan: an item a line, in the order of the configuration, and their number.
-func (l *jsonLines) plan(p *plans.Plan) {
+// plan tells a plan: an item a line, in the order of the configuration, what left the configuration, and their number; and
+// whether converge is disabled (nil: it is not).
+func (l *jsonLines) plan(p *plans.Plan, disabled *plans.Disabled) {
 	if l == nil {
 		return
 	}
@@ -169,14 +192,24 @@ func (l *jsonLines) plan(p *plans.Plan) {
 			l.write(itemLine(it))
 		}
 	}
-	l.write(linePlanSummary{head("plan_summary"), tallyOf(p)})
+	for _, o := range p.Left {
+		l.write(lineOrphan{head("orphan"), o.Address, o.Run, o.String()})
+	}
+	summary := linePlanSummary{lineHead: head("plan_summary"), planTally: tallyOf(p), Targets: p.Targets}
+	if d := disabled; d != nil {
+		summary.Disabled = &lineDisabled{d.Why, d.Since, d.Until}
+	}
+	l.write(summary)
 }
 
 func itemLine(it *plans.Item) lineItem {
 	c := it.Change
 	line := lineItem{
 		lineHead: head("plan_item"), Address: it.Node.Address.String(), Action: word(c.Action.String()), Changes: it.Changes(),
-		Summary: c.Summary, Drift: drifted(it), Notes: c.Notes, Error: errorOf(it.Err), linePlace: placeOf(it.Node.Where),
+		Summary: c.Summary, Drift: drifted(it), Notes: c.Notes, Renewal: c.Renewal != nil, Error: errorOf(it.Err), linePlace: placeOf(it.Node.Where),
+	}
+	if it.Left != nil && c.Action != resources.None && !it.Changes() {
+		line.Left = &lineLeft{word(it.Left.Outcome.String()), it.Left.Message}
 	}
 	for _, a := range it.HeldBy {
 		line.HeldBy = append(line.HeldBy, a.String())
