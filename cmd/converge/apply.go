@@ -33,11 +33,11 @@ const detailedExit = "exit with 0 when nothing changed, 2 when something did, 4 
 func newApply(t *terminal, code *int) *cobra.Command {
 	var a applyCommand
 	cmd := &cobra.Command{
-		Use:   "apply [PATH]",
-		Short: "Make this host be what the configuration says",
-		Long: "apply plans, shows the plan, asks, makes it so, and reads everything again as the proof.\n" +
-			"From cron: converge apply --auto-approve --quiet",
-		Args: cobra.MaximumNArgs(1),
+		Use:     "apply [PATH]",
+		Short:   "Make this host be what the configuration says",
+		Long:    "apply plans, shows the plan, asks, makes it so, and reads everything again as the proof.",
+		Example: "  converge apply\n  converge apply --plan site.plan\n  converge apply --auto-approve --quiet   # from cron",
+		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			start := time.Now()
 			if t.quiet {

@@ -51,8 +51,8 @@ func newDisable(t *terminal) *cobra.Command {
 			return src.tellOfRun(cmd.Context(), t, cmd)
 		},
 	}
-	cmd.Flags().StringVar(&length, "for", "", "for how long, such as 2h or 7d; not written: until converge enable")
-	cmd.Flags().StringVar(&src.stateDir, "state-dir", defaultStateDir, "where converge keeps what it remembers")
+	cmd.Flags().StringVar(&length, "for", "", "for this `TIME`, such as 2h or 7d; not written: until converge enable")
+	cmd.Flags().StringVar(&src.stateDir, "state-dir", defaultStateDir, "the `DIR` where converge keeps what it remembers")
 	return cmd
 }
 
@@ -86,6 +86,7 @@ func newEnable(t *terminal) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "enable",
 		Short: "Have applies on this host change things again",
+		Long:  "enable ends what converge disable, or a rollback, began: the next apply does again all that there is to do.",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			dir, err := filepath.Abs(stateDir)
@@ -104,7 +105,7 @@ func newEnable(t *terminal) *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&stateDir, "state-dir", defaultStateDir, "where converge keeps what it remembers")
+	cmd.Flags().StringVar(&stateDir, "state-dir", defaultStateDir, "the `DIR` where converge keeps what it remembers")
 	return cmd
 }
 

@@ -26,6 +26,7 @@ func newHistory(t *terminal) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "history",
 		Short: "List the runs that changed something on this host, the newest first",
+		Long:  "history lists the runs that changed something on this host, the newest first. converge show RUN tells what one of them did.",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			s, err := src.onHost()

@@ -87,7 +87,21 @@ func newRoot(t *terminal, code *int) *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = false
-	root.AddCommand(newValidate(t), newPlan(t, code), newApply(t, code), newHistory(t), newShow(t), newRollback(t, code),
-		newDisable(t), newEnable(t), newVersion(t))
+	addGroup(root, "Commands for every day:", newValidate(t), newPlan(t, code), newApply(t, code))
+	addGroup(root, "Commands about what was done:", newHistory(t), newShow(t), newRollback(t, code))
+	addGroup(root, "Commands for a pause:", newDisable(t), newEnable(t))
+	const other = "Other commands:"
+	addGroup(root, other, newVersion(t))
+	root.SetHelpCommandGroupID(other)
+	root.SetCompletionCommandGroupID(other)
 	return root
+}
+
+// addGroup adds commands that the help lists together.
+func addGroup(root *cobra.Command, title string, commands ...*cobra.Command) {
+	root.AddGroup(&cobra.Group{ID: title, Title: title})
+	for _, c := range commands {
+		c.GroupID = title
+		root.AddCommand(c)
+	}
 }

@@ -13,7 +13,10 @@ func newPlan(t *terminal, code *int) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "plan [PATH]",
 		Short: "Show what apply would do, and change nothing",
-		Args:  cobra.MaximumNArgs(1),
+		Long: "plan shows the difference between the configuration and this host, and what apply would do about it. It changes\n" +
+			"nothing, and works without root as far as it may read.",
+		Example: "  converge plan\n  converge plan --out site.plan /etc/converge",
+		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, err := src.open(t, args)
 			if err != nil {

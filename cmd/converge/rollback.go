@@ -32,7 +32,8 @@ func newRollback(t *terminal, code *int) *cobra.Command {
 		Long: "rollback takes back what a run and all runs after it have changed in files: content, owner, mode, links, and what was\n" +
 			"created or removed. Services that those runs restarted or reloaded are so again. It shows a plan and asks, as apply does.\n" +
 			"From then on converge is disabled, so that the next apply does not undo the rollback.",
-		Args: cobra.ExactArgs(1),
+		Example: "  converge history\n  converge rollback 7",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			number, err := runNumber(args[0])
 			if err != nil {

@@ -43,7 +43,7 @@ func (s *source) flags(f *pflag.FlagSet) {
 
 // stateFlag is the one flag of commands without a configuration.
 func (s *source) stateFlag(f *pflag.FlagSet) {
-	f.StringVar(&s.stateDir, "state-dir", defaultStateDir, "where converge keeps what it remembers")
+	f.StringVar(&s.stateDir, "state-dir", defaultStateDir, "the `DIR` where converge keeps what it remembers")
 }
 
 // setting is a flag that adds to the variables, so that --var and --var-file keep their order: of two, the later wins.

@@ -11,10 +11,11 @@ func newShow(t *terminal) *cobra.Command {
 	var src source
 	var output outputFlags
 	cmd := &cobra.Command{
-		Use:   "show RUN|FILE",
-		Short: "Show what a run changed on this host, or a saved plan",
-		Long:  "show prints the journal of a run, by its number, or a plan that plan --out has saved, by its file.",
-		Args:  cobra.ExactArgs(1),
+		Use:     "show RUN|FILE",
+		Short:   "Show what a run changed on this host, or a saved plan",
+		Long:    "show prints the journal of a run, by its number, or a plan that plan --out has saved, by its file.",
+		Example: "  converge show 7\n  converge show site.plan",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			if _, err := strconv.Atoi(args[0]); err != nil {
 				return t.showPlan(args[0], src.stateDir)

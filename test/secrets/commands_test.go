@@ -129,8 +129,9 @@ func unknownCommands(commands []command) []string {
 }
 
 var (
-	subcommandLine = regexp.MustCompile(`(?m)^  ([a-z][\w-]*) +\S`)
-	flagLine       = regexp.MustCompile(`(?m)^ +(?:-\w, )?(--[\w-]+)(?: (\S+))?(?:   |$)`)
+	commandsHeading = regexp.MustCompile(`(?m)^.*[Cc]ommands\b.*:$`)
+	subcommandLine  = regexp.MustCompile(`(?m)^  ([a-z][\w-]*) +\S`)
+	flagLine        = regexp.MustCompile(`(?m)^ +(?:-\w, )?(--[\w-]+)(?: (\S+))?(?:   |$)`)
 )
 
 // commandTree asks the program for its commands, by its help.
@@ -139,7 +140,10 @@ func commandTree(help func(args ...string) string) []command {
 	var walk func(path []string)
 	walk = func(path []string) {
 		text := help(append([]string{"help"}, path...)...)
-		subcommands := section(text, "Available Commands:")
+		subcommands := ""
+		for _, heading := range commandsHeading.FindAllString(text, -1) {
+			subcommands += section(text, heading)
+		}
 		if subcommands == "" {
 			c := command{name: strings.Join(path, " ")}
 			for _, m := range flagLine.FindAllStringSubmatch(section(text, "Flags:")+section(text, "Global Flags:"), -1) {
