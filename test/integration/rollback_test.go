@@ -93,10 +93,10 @@ var rollbacks = map[string]func(*app){
 	},
 }
 
-func TestRollbackRestartsAsOwed(t *testing.T) {
-	machines := bootMachines(t)
+// rollsBackAsOwed has what a rollback owes as tests of its own, on machines that are there.
+func rollsBackAsOwed(t *testing.T, machines pool) {
 	for name, scenario := range rollbacks {
-		t.Run(name, func(t *testing.T) {
+		t.Run("rollback "+name, func(t *testing.T) {
 			a := newApp(t, machines.borrow(t))
 			a.configure(bucketOne)
 			a.applyWith(changed, 1)
@@ -105,7 +105,7 @@ func TestRollbackRestartsAsOwed(t *testing.T) {
 			scenario(a)
 		})
 	}
-	t.Run("a whole nginx", func(t *testing.T) { nginxIsRolledBack(newApp(t, machines.borrow(t))) })
+	t.Run("rollback of a whole nginx", func(t *testing.T) { nginxIsRolledBack(newApp(t, machines.borrow(t))) })
 }
 
 // nginxIsRolledBack: a reload and no restart, after nginx has tested the whole; and nothing where it refuses that.

@@ -330,6 +330,7 @@ systemd_service "app" {
 		reloadsAsOwed(newApp(t, machines.borrow(t), "ExecStart=sleep infinity", "ExecReload=sh -c 'echo reload >> /srv/reload/reloads'"))
 	})
 	t.Run("drop-in", func(t *testing.T) { dropInIsLoaded(newApp(t, machines.borrow(t))) })
+	rollsBackAsOwed(t, machines)
 }
 
 func reloadsAsOwed(a *app) {
