@@ -48,6 +48,9 @@ const (
 // withSavedPlan are the flags of apply that come with a saved plan; savedPlans (secrets_test.go) tries them.
 var withSavedPlan = []string{"--plan", "--partial"}
 
+// together are the flags that change little of what a run shows, and nothing of what the others do: they are tried in one run.
+var together = []string{"--detailed-exitcode", "--fail-fast", "--json-out", "--lock-timeout", "--metrics-file", "--parallelism", "--var"}
+
 // telling are the flags that change what is told, and where. They are tried on failures, too; of the others there is nothing
 // new to be seen then.
 var telling = []string{"--diff", "--json", "--json-out", "--metrics-file", "--out", "--quiet"}
@@ -77,7 +80,7 @@ type invocation []string
 
 func (i invocation) String() string { return "converge " + strings.Join(i, " ") }
 
-// invocations are a command as it is, and with each of those of its flags that try chooses.
+// invocations are a command as it is, and with each of those of its flags that try chooses; with some of them at once.
 func (c command) invocations(config string, try func(flag string) bool) []invocation {
 	base := append(invocation(strings.Fields(c.name)), arguments[c.name]...)
 	for i, a := range base {
@@ -86,15 +89,23 @@ func (c command) invocations(config string, try func(flag string) bool) []invoca
 		}
 	}
 	out := []invocation{base}
+	all := slices.Clone(base)
 	for _, f := range c.flags {
 		if slices.Contains(base, f.name) || c.name == "apply" && slices.Contains(withSavedPlan, f.name) || !try(f.name) {
 			continue
 		}
-		with := append(slices.Clone(base), f.name)
+		with := []string{f.name}
 		if f.takes != "" {
 			with = append(with, flagValues[f.name])
 		}
-		out = append(out, with)
+		if slices.Contains(together, f.name) {
+			all = append(all, with...)
+		} else {
+			out = append(out, append(slices.Clone(base), with...))
+		}
+	}
+	if len(all) > len(base) {
+		out = append(out, all)
 	}
 	return out
 }
