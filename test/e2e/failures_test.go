@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/converge-agent/converge/test/e2e/machines"
+	"github.com/converge-agent/converge/test/machine"
 )
 
 func (w *world) installPackaged(unit string) {
@@ -153,6 +154,11 @@ func networkCut(w *world) {
 	w.done()
 }
 
+// saysFull reports whether a run said that there is no room, however its lines are wrapped.
+func saysFull(r machine.Result) bool {
+	return strings.Contains(strings.Join(strings.Fields(r.Stdout+r.Stderr), " "), "no space left on device")
+}
+
 // diskFull has the instance's directory, and then the state directory, on file systems without room.
 func diskFull(w *world) {
 	w.sh(`systemctl stop mastodon-web mastodon-sidekiq
@@ -163,7 +169,7 @@ func diskFull(w *world) {
 	env := w.get(envFile)
 	w.sh("dd if=/dev/zero of=" + live + "/filler bs=4k 2>/dev/null || true")
 	r := w.run("apply", "--auto-approve", "--detailed-exitcode")
-	if r.Code != changedFailed || !strings.Contains(r.Stdout+r.Stderr, "no space left on device") {
+	if r.Code != changedFailed || !saysFull(r) {
 		w.Errorf("exit code %d, want %d, and a message that says why:\n%s%s", r.Code, changedFailed, r.Stdout, r.Stderr)
 	}
 	if w.get(envFile) != env {
@@ -174,7 +180,7 @@ func diskFull(w *world) {
 	w.sh(`cp -a /var/lib/converge /var/lib/was
 		mount -t tmpfs -o size=8m,mode=700 tmpfs /var/lib/converge && cp -a /var/lib/was/. /var/lib/converge
 		dd if=/dev/zero of=/var/lib/converge/filler bs=4k 2>/dev/null || true`)
-	if r := w.run("apply", "--auto-approve"); r.Code != 1 || !strings.Contains(r.Stdout+r.Stderr, "no space left on device") {
+	if r := w.run("apply", "--auto-approve"); r.Code != 1 || !saysFull(r) {
 		w.Errorf("exit code %d, want 1, and a message that says why:\n%s%s", r.Code, r.Stdout, r.Stderr)
 	}
 	w.whole(env)
