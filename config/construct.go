@@ -47,6 +47,7 @@ func (e *evaluator) construct(u *unit, i *instance, config cty.Value) {
 
 // unknown leaves the exports of an instance unknown: while validating that is all, on the host it is a failure.
 func (e *evaluator) unknown(u *unit, i *instance, why string) {
+	e.ask()
 	if e.env == nil {
 		i.exports = unknownExports(u.block.kind, nil)
 		return

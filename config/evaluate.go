@@ -20,25 +20,33 @@ func (c *Config) Validate() hcl.Diagnostics {
 	if c.functions.plain == nil {
 		return nil // nothing was read
 	}
+	return unique(c.evaluateWithoutHost().diags)
+}
+
+// evaluateWithoutHost is the evaluation of Validate.
+func (c *Config) evaluateWithoutHost() *evaluator {
 	e := c.evaluator()
 	e.run()
-	return unique(e.diags)
+	return e
 }
 
 // Evaluate reads facts and secrets through env and returns the nodes in the order of the files. It begins with Validate,
 // whose errors are the only ones that it returns. What fails after that fails because of something on the host, so it
 // becomes the Err of the nodes that use it, while the others go on. The diagnostics may hold warnings in any case.
 func (c *Config) Evaluate(ctx context.Context, env resources.ReadEnv) ([]resources.Node, hcl.Diagnostics) {
-	diags := c.Validate()
+	if c.functions.plain == nil {
+		return nil, loadedWithErrors()
+	}
+	validated := c.evaluateWithoutHost()
+	diags := unique(validated.diags)
 	if c.failed && !diags.HasErrors() {
-		diags = append(diags, &hcl.Diagnostic{Severity: hcl.DiagError, Summary: "Configuration with errors",
-			Detail: "It was loaded with errors; correct them first."})
+		diags = append(diags, loadedWithErrors()...)
 	}
 	if diags.HasErrors() {
 		return nil, diags
 	}
 	e := c.evaluator()
-	e.ctx, e.env, e.secrets.view = ctx, &env, env.Files
+	e.ctx, e.env, e.secrets.view, e.before = ctx, &env, env.Files, validated
 	e.run()
 	if ctx.Err() != nil {
 		err := diag.New("read the facts of the configuration", "the run was interrupted", "Run it again; nothing was changed.")
@@ -46,6 +54,11 @@ func (c *Config) Evaluate(ctx context.Context, env resources.ReadEnv) ([]resourc
 	}
 	c.unmanaged = e.unmanaged()
 	return e.nodes(), append(diags, e.secrets.diags...)
+}
+
+func loadedWithErrors() hcl.Diagnostics {
+	return hcl.Diagnostics{{Severity: hcl.DiagError, Summary: "Configuration with errors",
+		Detail: "It was loaded with errors; correct them first."}}
 }
 
 // Unmanaged returns, once Evaluate has been called, the resources that when switches off.
@@ -56,23 +69,27 @@ type evaluator struct {
 	config    *Config
 	ctx       context.Context
 	env       *resources.ReadEnv // nil for Validate
+	before    *evaluator         // Validate's; nil for Validate
 	secrets   *secretSource
 	functions map[string]function.Function
 
 	values    map[string]cty.Value   // by the ids of variables, local values and blocks
 	instances map[string][]*instance // by the ids of blocks
 	needs     map[string][]need      // by the ids of local values
+	asked     int                    // how often something came up that only the host can tell
+	settled   map[string]bool        // by the ids of local values and blocks: nothing of them is the host's to tell
 	diags     hcl.Diagnostics        // of Validate
 }
 
 func (c *Config) evaluator() *evaluator {
 	e := &evaluator{
 		config:    c,
-		secrets:   &secretSource{loader: c.loader, dir: c.dir, warned: map[string]bool{}},
 		values:    map[string]cty.Value{},
 		instances: map[string][]*instance{},
 		needs:     map[string][]need{},
+		settled:   map[string]bool{},
 	}
+	e.secrets = &secretSource{loader: c.loader, dir: c.dir, warned: map[string]bool{}, ask: e.ask}
 	e.functions = maps.Clone(c.functions.plain)
 	maps.Copy(e.functions, e.secrets.functions())
 	for name, v := range c.variables {
@@ -86,6 +103,11 @@ func (e *evaluator) run() {
 		if e.ctx != nil && e.ctx.Err() != nil {
 			return
 		}
+		if e.before != nil && e.before.settled[u.id] {
+			e.values[u.id], e.instances[u.id], e.needs[u.id] = e.before.values[u.id], e.before.instances[u.id], e.before.needs[u.id]
+			continue
+		}
+		asked := e.asked
 		switch {
 		case u.cyclic:
 			e.values[u.id] = cty.DynamicVal
@@ -94,7 +116,20 @@ func (e *evaluator) run() {
 		default:
 			e.block(u)
 		}
+		e.settled[u.id] = e.asked == asked && e.refersToSettled(u)
 	}
+}
+
+// ask notes that something came up that only the host can tell: a secret, a fact, a value that is not known yet. A unit of
+// which, and of all that it refers to, there is no such thing comes out on the host as it did in Validate, so it is not
+// evaluated again.
+func (e *evaluator) ask() { e.asked++ }
+
+func (e *evaluator) refersToSettled(u *unit) bool {
+	return !slices.ContainsFunc(u.refs, func(r reference) bool {
+		to := e.config.units[r.id()]
+		return to != nil && !e.settled[to.id]
+	})
 }
 
 func (e *evaluator) local(u *unit) {

@@ -60,6 +60,7 @@ func (e *evaluator) unexpanded(u *unit, f *failure) {
 		e.values[u.id] = f.value(cty.DynamicPseudoType)
 		return
 	}
+	e.ask()
 	e.instance(u, "", map[string]cty.Value{"key": cty.UnknownVal(cty.String), "value": cty.DynamicVal})
 	e.values[u.id] = cty.DynamicVal
 }
@@ -129,6 +130,9 @@ func (e *evaluator) expand(u *unit) ([]eachKey, hcl.Diagnostics) {
 // undecided returns the diagnostic of a value that must be known on the host, and is not because something failed.
 func (e *evaluator) undecided(v cty.Value, at hcl.Range, name string) *hcl.Diagnostic {
 	if e.env == nil {
+		if !v.IsKnown() {
+			e.ask()
+		}
 		return nil
 	}
 	if f := failureIn(outer(v)); f != nil {

@@ -24,6 +24,7 @@ type secretSource struct {
 	loader *Loader
 	dir    string
 	view   host.View // nil reads nothing
+	ask    func()    // called with each call of one of the functions
 	warned map[string]bool
 	diags  hcl.Diagnostics // warnings
 }
@@ -53,6 +54,7 @@ func (s *secretSource) function(name, param string, t cty.Type, read func(string
 			if arg == "" || strings.ContainsRune(arg, 0) || name == "credential" && !isFileName(arg) {
 				return cty.NilVal, function.NewArgErrorf(0, "%q is not a %s", arg, param)
 			}
+			s.ask()
 			if s.view == nil {
 				return absent(&secret.Missing{Name: asked, Err: errNotRead}, t), nil
 			}

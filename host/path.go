@@ -71,6 +71,9 @@ const anybody = -1
 // openParent opens the directory that the last component of the absolute, clean name stands in. Its errors are bare errnos,
 // and *diag.Error for ErrUnsafe.
 func openParent(name string) (dir *place, base string, err error) {
+	if dir, base := openPlain(name); dir != nil {
+		return dir, base, nil
+	}
 	w := walk{self: uint32(unix.Geteuid())}
 	root, err := openPlace(unix.AT_FDCWD, "/")
 	if err != nil {
@@ -82,6 +85,26 @@ func openParent(name string) (dir *place, base string, err error) {
 	parent, base := path.Split(name)
 	dir, _, err = w.descend(root, "/", parent)
 	return dir, base, err
+}
+
+// openPlain is openParent in one system call, for a path with no link on it; nil where there is one, or whatever else is
+// wrong: walking it component by component tells what. Where no link is followed, a walk has nothing to refuse.
+func openPlain(name string) (dir *place, base string) {
+	parent, base := path.Split(name)
+	fd, err := retry(func() (int, error) {
+		return unix.Openat2(unix.AT_FDCWD, parent, &unix.OpenHow{
+			Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS,
+		})
+	})
+	if err != nil {
+		return nil, ""
+	}
+	dir = &place{fd: fd}
+	if base == "" || unix.Fstat(fd, &dir.stat) != nil {
+		dir.close()
+		return nil, ""
+	}
+	return dir, base
 }
 
 // descend follows the components of rel from the directory at, whose name for messages is shown, and closes at. It returns

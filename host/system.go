@@ -2,7 +2,6 @@ package host
 
 import (
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -105,19 +104,33 @@ func (p *place) read(base string, seen *unix.Stat_t) ([]byte, error) {
 	if seen.Size > MaxContent {
 		return nil, tooLarge()
 	}
-	f, stat, err := p.openFile(base, unix.O_RDONLY)
+	fd, stat, err := p.openFD(base, unix.O_RDONLY)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = f.Close() }()
+	defer func() { _ = unix.Close(fd) }()
 	if stat.Mode&unix.S_IFMT != unix.S_IFREG || stat.Dev != seen.Dev || stat.Ino != seen.Ino {
 		return nil, diag.Wrap(ErrMoved, "", "Run converge plan again.")
 	}
-	content, err := io.ReadAll(io.LimitReader(f, MaxContent+1))
-	if err == nil && len(content) > MaxContent {
-		err = tooLarge()
+	return readAll(fd, int(stat.Size))
+}
+
+// readAll returns what is left in the file fd, which is about size bytes. It does without an os.File, which costs more
+// system calls than the reading of a small file.
+func readAll(fd, size int) ([]byte, error) {
+	content := make([]byte, 0, max(size, 63)+1) // one more, so that the read after the last byte needs no more room
+	for len(content) <= MaxContent {
+		content = slices.Grow(content, 1)
+		n, err := retry(func() (int, error) { return unix.Read(fd, content[len(content):cap(content)]) })
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			return content, nil
+		}
+		content = content[:len(content)+n]
 	}
-	return content, err
+	return nil, tooLarge()
 }
 
 func tooLarge() error {
@@ -126,19 +139,26 @@ func tooLarge() error {
 
 // openFile opens base in the directory, without following it and without waiting for whatever it is.
 func (p *place) openFile(base string, flags int) (*os.File, *unix.Stat_t, error) {
+	fd, stat, err := p.openFD(base, flags)
+	if err != nil {
+		return nil, nil, err
+	}
+	return os.NewFile(uintptr(fd), base), stat, nil
+}
+
+func (p *place) openFD(base string, flags int) (int, *unix.Stat_t, error) {
 	fd, err := retry(func() (int, error) {
 		return unix.Openat(p.fd, base, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	})
 	if err != nil {
-		return nil, nil, err
+		return -1, nil, err
 	}
-	f := os.NewFile(uintptr(fd), base)
 	var stat unix.Stat_t
 	if err := unix.Fstat(fd, &stat); err != nil {
-		_ = f.Close()
-		return nil, nil, err
+		_ = unix.Close(fd)
+		return -1, nil, err
 	}
-	return f, &stat, nil
+	return fd, &stat, nil
 }
 
 // list returns the sorted names in the directory base, which stands in p.

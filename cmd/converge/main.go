@@ -8,13 +8,22 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/converge-agent/converge/diag"
 	"github.com/spf13/cobra"
 )
 
+// gcPercent is how much the heap grows between two collections, in percent of what is in use; Go's default is 100. Most of
+// what is allocated stays until the end (the configuration, its resources), so a collection frees little: a plan of 10,000
+// resources takes a quarter less CPU, and a third more memory. $GOGC overrides it.
+const gcPercent = 200
+
 func main() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
