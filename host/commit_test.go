@@ -70,6 +70,7 @@ func withFileSizeLimit(t *testing.T, limited bool, f func() error) error {
 func mustHoldOnly(t *testing.T, dir string, want ...string) {
 	t.Helper()
 	got, err := host.System().List(dir)
+	slices.Sort(want)
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("%s holds %q, %v; want %q", dir, got, err, want)
 	}
@@ -145,6 +146,20 @@ func TestDirectoryIsNarrowedBeforeItsOwnerChanges(t *testing.T) {
 	if got := lookup(t, dir); got.Mode.Perm() != 0o750 || got.GID != before.GID {
 		t.Errorf("before its owner changes it is %v %d:%d, want 0750 and its old group", got.Mode, got.UID, got.GID)
 	}
+}
+
+// What a killed run left goes with the next commit to its path, whichever path of the directory is written first.
+func TestLeftoversGoWithTheirPath(t *testing.T) {
+	dir := t.TempDir()
+	of := func(base string) string { return host.TempPrefix(base) + "0123456789abcdef" }
+	for _, base := range []string{"a", "b", "c"} {
+		must(t, os.WriteFile(filepath.Join(dir, of(base)), []byte("left"), 0o600))
+	}
+	files := host.System()
+	must(t, files.Commit(t.Context(), host.Edit{Path: filepath.Join(dir, "a"), After: text("x")}))
+	mustHoldOnly(t, dir, of("b"), of("c"), "a")
+	must(t, files.Commit(t.Context(), host.Edit{Path: filepath.Join(dir, "b"), After: text("x")}))
+	mustHoldOnly(t, dir, of("c"), "a", "b")
 }
 
 // What only looks like a leftover of ours, or is still in use, stays.

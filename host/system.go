@@ -19,6 +19,8 @@ type systemFiles struct {
 	// fail, where a test sets it, is asked before each step of a commit and may make it fail. The steps are those of
 	// hosttest.Memory.Fail.
 	fail func(step, path string) error
+
+	leftovers leftovers
 }
 
 // System returns the files of this host. Links inside a path are followed only when no user but root and converge's own

@@ -7,16 +7,23 @@ import (
 	"encoding/hex"
 	"os"
 	"strings"
+	"sync"
 
 	"github.com/converge-agent/converge/diag"
 	"golang.org/x/sys/unix"
+)
+
+// tempStart begins all temporary names, and randomLength is how many hexadecimal digits at the end make each unique.
+const (
+	tempStart    = ".converge-"
+	randomLength = 16
 )
 
 // tempPrefix begins the temporary names for base: a dot, so that an include of a whole directory (nginx: sites-enabled/*)
 // passes over them, and a digest of base, so that those of one path can be told from those of another.
 func tempPrefix(base string) string {
 	sum := sha256.Sum256([]byte(base))
-	return ".converge-" + hex.EncodeToString(sum[:4]) + "-"
+	return tempStart + hex.EncodeToString(sum[:4]) + "-"
 }
 
 // temp is what a commit made under a temporary name.
@@ -43,7 +50,7 @@ func (t *temp) remove() {
 
 // makeTemp makes what is to be, whole and synced, under a temporary name beside the path.
 func (c *commit) makeTemp(ctx context.Context) (*temp, error) {
-	var random [8]byte
+	var random [randomLength / 2]byte
 	_, _ = rand.Read(random[:]) // never fails: crypto/rand
 	t := &temp{commit: c, name: tempPrefix(c.base) + hex.EncodeToString(random[:])}
 	var err error
@@ -168,15 +175,55 @@ func replaced(name string) error {
 // of this very path, of our own or the file's user, of a type that we make, in one place only, and not locked by a living
 // maker. What cannot be removed is left, for it is in nobody's way.
 func (c *commit) sweep() {
-	names, err := c.dir.list(".")
-	if err != nil {
-		return
+	for _, name := range c.files.leftovers.of(c.dir, tempPrefix(c.base)) {
+		c.sweepOne(name)
 	}
-	for _, name := range names {
-		if random, ok := strings.CutPrefix(name, tempPrefix(c.base)); ok && len(random) == 16 {
-			c.sweepOne(name)
+}
+
+// leftovers are the temporary names that stood in each directory when this process first wrote there: those of runs before
+// it. A directory is listed once, or many files in one would take quadratic time.
+type leftovers struct {
+	mu   sync.Mutex
+	dirs map[inode]map[string][]string // by directory and by what the names begin with
+}
+
+type inode struct{ dev, ino uint64 }
+
+// of returns the names in dir that begin with prefix and have not been returned yet. It returns none of a directory that
+// cannot be listed.
+func (l *leftovers) of(dir *place, prefix string) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	key := inode{dir.stat.Dev, dir.stat.Ino}
+	known, listed := l.dirs[key]
+	if !listed {
+		names, err := dir.list(".")
+		if err != nil {
+			return nil
 		}
+		known = map[string][]string{}
+		for _, name := range names {
+			if prefix, ok := temporary(name); ok {
+				known[prefix] = append(known[prefix], name)
+			}
+		}
+		if l.dirs == nil {
+			l.dirs = map[inode]map[string][]string{}
+		}
+		l.dirs[key] = known
 	}
+	found := known[prefix]
+	delete(known, prefix)
+	return found
+}
+
+// temporary returns what a temporary name begins with, and whether name is one.
+func temporary(name string) (prefix string, ok bool) {
+	length := len(tempPrefix(""))
+	if len(name) != length+randomLength || !strings.HasPrefix(name, tempStart) {
+		return "", false
+	}
+	return name[:length], true
 }
 
 func (c *commit) sweepOne(name string) {

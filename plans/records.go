@@ -36,6 +36,9 @@ type Records struct {
 
 	mu   sync.Mutex
 	seen map[resources.Address]*Record
+
+	list  sync.Once       // of the records, when the first is asked for
+	names map[string]bool // of their files; nil: they could not be listed
 }
 
 // OpenRecords opens the records below the state directory dir, which need not exist yet: it is made by the first Keep.
@@ -121,6 +124,9 @@ func recordName(address string) string {
 // read loads the record. One that is not valid JSON counts as lost; one of a newer version is an error.
 func (rec *Record) read() (recordBody, error) {
 	none := recordBody{Version: recordVersion, Address: rec.addr.String()}
+	if !rec.of.mayHave(filepath.Base(rec.path())) {
+		return none, nil
+	}
 	f, err := rec.of.files.Lookup(rec.path())
 	if errors.Is(err, fs.ErrPermission) || err == nil && f == nil {
 		return none, nil
@@ -138,6 +144,22 @@ func (rec *Record) read() (recordBody, error) {
 			"Use the newer converge that wrote it, or delete the file: at worst a service is restarted once more.")
 	}
 	return body, nil
+}
+
+// mayHave reports whether a record stood in the file of that name when the first was asked for. A first plan of many resources
+// looks for none of their records then.
+func (r *Records) mayHave(name string) bool {
+	r.list.Do(func() {
+		names, err := r.files.List(r.recordsDir())
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return // looking for each says what is wrong
+		}
+		r.names = make(map[string]bool, len(names))
+		for _, name := range names {
+			r.names[name] = true
+		}
+	})
+	return r.names == nil || r.names[name]
 }
 
 // ConvergedWith reports whether the resource was last found converged with the configuration of this digest.
