@@ -507,6 +507,58 @@ unit "x" {
 	}
 }
 
+// What asks nothing of the host is made once, what does (directly, by a local value, by a key) on the host once more.
+func TestNothingIsEvaluatedTwice(t *testing.T) {
+	w := one(`
+instance "main" { path = "/live" }
+locals {
+  plain = "plain"
+  told  = instance.main.version
+}
+store "plain" { key = local.plain }
+store "secret" { key = env("A") }
+unit "each" {
+  for_each = toset(["a", "b"])
+  name     = "${store.plain.host}-${each.key}"
+}
+unit "fact" { name = local.told }
+unit "host" {
+  for_each = toset(instance.main.units)
+  name     = each.key
+}
+`)
+	w.env = map[string]string{"A": "secret"}
+	w.host = map[string]host.File{"/live/version": text("4.3")}
+	made := map[string]int{}
+	loader := w.loader()
+	for _, k := range loader.Kinds {
+		if make := k.New; make != nil {
+			k.New = func(addr resources.Address, c cty.Value) (resources.Resource, cty.Value, error) {
+				made[addr.String()]++
+				return make(addr, c)
+			}
+		}
+	}
+	c, diags := loader.Load("site.hcl", nil)
+	nodes, more := c.Evaluate(t.Context(), resources.ReadEnv{Files: w.view})
+	if diags = append(diags, more...); len(diags) > 0 {
+		t.Fatalf("Evaluate:\n%s", render(t, c, diags))
+	}
+	for _, n := range nodes {
+		if n.Err != nil || n.Address.Kind == "unit" && n.Resource == nil {
+			t.Errorf("%s: %v, %v", n.Address, n.Resource, n.Err)
+		}
+	}
+	want := map[string]int{
+		"store.plain": 1, `unit.each["a"]`: 1, `unit.each["b"]`: 1,
+		"unit.fact": 1, `unit.host["web"]`: 1, `unit.host["sidekiq"]`: 1, // not made before the fact is known
+		"store.secret": 2,
+	}
+	if d := cmp.Diff(want, made); d != "" {
+		t.Errorf("how often each was made:\n%s", d)
+	}
+}
+
 func TestVariablePrecedence(t *testing.T) {
 	tests := []struct {
 		name string

@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Log is a file that only grows. What Append has returned for is on the disk, and a failed Append leaves what was there.
+// Log is a file that only grows. What Append has returned for is on the disk, with all that was added before it, and what
+// fails leaves what was there.
 // While it is open it is locked, so that readers can tell a log that is being written from one whose writer was killed.
 type Log struct {
 	file *os.File
@@ -49,22 +50,30 @@ func CreateLog(path string) (*Log, error) {
 	return l, nil
 }
 
-// Append adds text, and returns once it is on the disk (fdatasync). Where it could not be written whole, the log ends where
-// it ended before. After a failed sync nothing tells what is on the disk (fsync(2), "Errors"), so nothing is added any more.
+// Append adds text, and returns once it is on the disk (fdatasync). After a failed sync nothing tells what is on the disk
+// (fsync(2), "Errors"), so nothing is added any more.
 func (l *Log) Append(text []byte) error {
-	const doing = "write"
+	if err := l.Add(text); err != nil {
+		return err
+	}
+	if _, err := retry(func() (struct{}, error) { return struct{}{}, unix.Fdatasync(int(l.file.Fd())) }); err != nil {
+		l.lost = err
+		return SystemError(err, "write", l.path)
+	}
+	return nil
+}
+
+// Add adds text, which is on the disk once a later Append has returned: a power loss before that may take it. Where it could
+// not be written whole, the log ends where it ended before.
+func (l *Log) Add(text []byte) error {
 	if l.lost != nil {
-		return SystemError(l.lost, doing, l.path)
+		return SystemError(l.lost, "write", l.path)
 	}
 	if _, err := l.file.Write(text); err != nil {
 		if l.lost = l.file.Truncate(l.size); l.lost != nil {
 			l.lost = fmt.Errorf("%w, and its end could not be cut off: %w", err, l.lost)
 		}
-		return SystemError(err, doing, l.path)
-	}
-	if _, err := retry(func() (struct{}, error) { return struct{}{}, unix.Fdatasync(int(l.file.Fd())) }); err != nil {
-		l.lost = err
-		return SystemError(err, doing, l.path)
+		return SystemError(err, "write", l.path)
 	}
 	l.size += int64(len(text))
 	return nil

@@ -17,7 +17,7 @@ func TestLog(t *testing.T) {
 	l, err := host.CreateLog(path)
 	must(t, err)
 	must(t, l.Append([]byte("one\n")))
-	must(t, l.Append([]byte("two\n")))
+	must(t, l.Add([]byte("two\n")))
 	text, open, err := host.ReadLog(path)
 	must(t, err)
 	if string(text) != "one\ntwo\n" || !open {

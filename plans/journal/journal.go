@@ -58,7 +58,7 @@ func (j *Journal) Start(it *plans.Item, c resources.Change) (plans.Entry, error)
 			entry.due = append(entry.due, e)
 		}
 	}
-	return entry, j.write(line{Type: typeStart, Address: entry.address, Change: change})
+	return entry, j.write(j.log.Append, line{Type: typeStart, Address: entry.address, Change: change})
 }
 
 // Left implements plans.Journal.
@@ -68,7 +68,7 @@ func (j *Journal) Left(addresses []string) (int, error) {
 	if err := j.open(); err != nil {
 		return 0, err
 	}
-	return j.head.Run, j.write(line{Type: typeLeft, Left: addresses})
+	return j.head.Run, j.write(j.log.Append, line{Type: typeLeft, Left: addresses})
 }
 
 // open makes the file of the run, under the number after the newest.
@@ -101,8 +101,8 @@ func (j *Journal) open() error {
 	return err
 }
 
-// write adds a line, the first one behind the head.
-func (j *Journal) write(l line) error {
+// write adds a line by add, which is one of the log's, the first one behind the head.
+func (j *Journal) write(add func([]byte) error, l line) error {
 	l.At = j.clock.Now().UTC()
 	lines := []line{l}
 	if !j.begun {
@@ -116,7 +116,7 @@ func (j *Journal) write(l line) error {
 		}
 		text = append(append(text, one...), '\n')
 	}
-	if err := j.log.Append(text); err != nil {
+	if err := add(text); err != nil {
 		return err
 	}
 	j.begun = true
@@ -139,7 +139,7 @@ func (j *Journal) Close(r *plans.Report) error {
 		InProgress: r.Count(plans.InProgress, plans.Waiting, plans.Held), Unchanged: r.Count(plans.Unchanged, plans.Checked),
 		Took: (j.clock.SinceBoot() - j.started).Milliseconds(),
 	}}
-	if err := j.write(done); err != nil {
+	if err := j.write(j.log.Append, done); err != nil {
 		return err
 	}
 	return j.bound(j.head.Run)
@@ -154,7 +154,8 @@ type entry struct {
 	started time.Duration
 }
 
-// End implements plans.Entry.
+// End implements plans.Entry. Its line goes to the disk with the next start, or with the end of the run: a power loss that
+// takes it leaves a step that was begun, which is what a power loss a moment earlier leaves.
 func (e *entry) End(res plans.Result) error {
 	e.journal.mu.Lock()
 	defer e.journal.mu.Unlock()
@@ -162,7 +163,7 @@ func (e *entry) End(res plans.Result) error {
 	if res.Err != nil {
 		end.Error = res.Err.Error()
 	}
-	return e.journal.write(line{Type: typeEnd, Address: e.address, End: end})
+	return e.journal.write(e.journal.log.Add, line{Type: typeEnd, Address: e.address, End: end})
 }
 
 // Files implements plans.Entry.
@@ -199,5 +200,5 @@ func (e *entry) commit(edit host.Edit) error {
 	if err != nil {
 		return err
 	}
-	return j.write(line{Type: typeEdit, Address: e.address, Edit: kept})
+	return j.write(j.log.Append, line{Type: typeEdit, Address: e.address, Edit: kept})
 }
