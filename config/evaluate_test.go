@@ -532,10 +532,10 @@ unit "host" {
 	made := map[string]int{}
 	loader := w.loader()
 	for _, k := range loader.Kinds {
-		if make := k.New; make != nil {
+		if construct := k.New; construct != nil {
 			k.New = func(addr resources.Address, c cty.Value) (resources.Resource, cty.Value, error) {
 				made[addr.String()]++
-				return make(addr, c)
+				return construct(addr, c)
 			}
 		}
 	}

@@ -12,68 +12,92 @@ import (
 	"time"
 )
 
-// sizes are how many resources the large graphs have. The goal is of the middle one; the others show how it grows.
-var sizes = []int{1_000, 10_000, 20_000}
+// goalSize is how many resources the goal is about; the other sizes of large graphs show how it grows.
+const goalSize = 10_000
+
+var sizes = []int{1_000, goalSize, 20_000}
 
 // largeRuns is how often each large graph is planned; the best counts, for a machine that does other things only adds.
 const largeRuns = 5
 
 // usage is what one process took.
 type usage struct {
-	wall, cpu time.Duration
-	peak      int64 // resident set, in bytes
+	wall, user, system time.Duration
+	peak               int64 // resident set, in bytes
 }
 
-// graphSizes plans unchanged hosts of more and more resources, in turn, and prints how each grows beside the first.
+// large is a plan of a large graph.
+type large struct {
+	n       int
+	records string // whether there are any
+	args    []string
+	best    usage // of all its runs; of the memory the largest
+}
+
+// graphSizes plans unchanged hosts of more and more resources, in turn, and prints how each grows beside the first. The one
+// without records is the goal's size as it is before the first apply.
 func graphSizes(ctx context.Context, agent, dir string) error {
-	commands := make([][]string, len(sizes))
-	for i, n := range sizes {
-		args, err := largeHost(filepath.Join(dir, fmt.Sprint(n)), n)
+	var plans []*large
+	for _, n := range sizes {
+		at := filepath.Join(dir, fmt.Sprint(n))
+		site, err := largeHost(ctx, agent, at, n)
 		if err != nil {
 			return err
 		}
-		commands[i] = append([]string{agent}, args...)
+		plan := func(state string) []string {
+			return []string{agent, "plan", "--detailed-exitcode", "--state-dir", filepath.Join(at, state), site}
+		}
+		plans = append(plans, &large{n: n, records: "with", args: plan("state")})
+		if n == goalSize {
+			plans = append(plans, &large{n: n, records: "without", args: plan("none")})
+		}
 	}
-	best := make([]usage, len(sizes))
 	for run := range largeRuns {
-		for i, args := range commands {
-			u, err := measured(ctx, dir, args)
+		for _, p := range plans {
+			u, err := measured(ctx, dir, p.args)
 			if err != nil {
 				return err
 			}
-			if b := &best[i]; run == 0 {
-				*b = u
-			} else {
-				*b = usage{min(b.wall, u.wall), min(b.cpu, u.cpu), max(b.peak, u.peak)}
+			if run == 0 {
+				p.best = u
 			}
+			p.best = usage{min(p.best.wall, u.wall), min(p.best.user, u.user), min(p.best.system, u.system), max(p.best.peak, u.peak)}
 		}
 	}
-	for i, n := range sizes {
-		fmt.Printf("| `converge plan`, unchanged host of %d resources, whole process: best time, its CPU, largest peak memory | %.2f s, %.2f s, %.0f MB |\n",
-			n, best[i].wall.Seconds(), best[i].cpu.Seconds(), float64(best[i].peak)/1e6)
-	}
-	for i := 1; i < len(sizes); i++ {
-		fmt.Printf("| %d times as many resources: CPU, memory | %.1f times, %.1f times |\n", sizes[i]/sizes[i-1],
-			best[i].cpu.Seconds()/best[i-1].cpu.Seconds(), float64(best[i].peak)/float64(best[i-1].peak))
+	var before *large
+	for _, p := range plans {
+		u := p.best
+		fmt.Printf("| `converge plan`, unchanged host of %d resources, %s records, whole process | %.2f s; CPU %.2f s user, %.2f s system; peak %.0f MB |\n",
+			p.n, p.records, u.wall.Seconds(), u.user.Seconds(), u.system.Seconds(), float64(u.peak)/1e6)
+		if p.records != "with" {
+			continue
+		}
+		if before != nil {
+			b := before.best
+			fmt.Printf("| %d times as many resources: CPU, memory | %.1f times, %.1f times |\n", p.n/before.n,
+				(u.user+u.system).Seconds()/(b.user+b.system).Seconds(), float64(u.peak)/float64(b.peak))
+		}
+		before = p
 	}
 	return nil
 }
 
-// largeHost makes a host what a configuration of n resources says, and returns the command that plans it. It writes the files
-// itself, so that making the host takes no lock from others for minutes; a plan looks for the records all the same.
-func largeHost(dir string, n int) ([]string, error) {
+// largeHost makes a host what a configuration of n resources says, by an apply that finds the files there and writes the
+// records of all, and returns the path of the configuration.
+func largeHost(ctx context.Context, agent, dir string, n int) (site string, err error) {
 	home, site := filepath.Join(dir, "home"), filepath.Join(dir, "site.hcl")
 	if err := os.MkdirAll(home, 0o755); err != nil {
-		return nil, err
+		return "", err
 	}
 	text, files := largeSite(home, n)
 	files[site] = text
 	for name, content := range files {
 		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
-			return nil, err
+			return "", err
 		}
 	}
-	return []string{"plan", "--detailed-exitcode", "--state-dir", filepath.Join(dir, "state"), site}, nil
+	_, err = measured(ctx, dir, []string{agent, "apply", "--auto-approve", "--lock-timeout", "10m", "--state-dir", filepath.Join(dir, "state"), site})
+	return site, err
 }
 
 // largeSite is a configuration of n resources, with the files that it describes: a directory, half of the files by for_each, and
@@ -110,7 +134,7 @@ func measured(ctx context.Context, dir string, args []string) (usage, error) {
 	if err != nil {
 		return u, fmt.Errorf("%s: %w\n%s", strings.Join(args, " "), err, out)
 	}
-	u.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	u.user, u.system = cmd.ProcessState.UserTime(), cmd.ProcessState.SystemTime()
 	u.peak = cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss * 1024 // KiB: getrusage(2)
 	return u, nil
 }
