@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/converge-agent/converge/diag"
 	"github.com/converge-agent/converge/plans"
 	"github.com/converge-agent/converge/plans/journal"
 	"github.com/fatih/color"
@@ -246,6 +247,7 @@ func (s *session) writeJournal(t *terminal, head journal.Head) (end func(*plans.
 	s.engine.Journal = j
 	return func(r *plans.Report) {
 		if err := j.Close(r); err != nil {
+			t.lines.message("warning", "the journal of this run: "+err.Error(), diag.Fix(err))
 			printError(t.err, "the journal of this run", err)
 		}
 	}

@@ -55,6 +55,9 @@ func (m metricsFile) write(r *plans.Report, start time.Time, partial bool) error
 	if before != nil && before.Type != host.Regular {
 		return diag.New("write metrics to "+path, fmt.Sprintf("a %s stands there", before.Type), "Name a file in node_exporter's textfile directory.")
 	}
+	if before != nil && !isMetrics(string(before.Content)) {
+		return diag.New("write metrics to "+path, "something other than metrics stands there", "Name another file, or remove that one by hand.")
+	}
 	s := samples{}
 	if before != nil {
 		s = parseSamples(string(before.Content))
@@ -195,6 +198,9 @@ var (
 	helpLine   = regexp.MustCompile(`^# HELP (converge_[a-z_]+) (.*)$`)
 	sampleLine = regexp.MustCompile(`^(converge_[a-z_]+)(\{.*\})? ([0-9.eE+-]+)$`)
 )
+
+// isMetrics reports whether a file may be replaced: it is empty, or begins as what String wrote does.
+func isMetrics(text string) bool { return text == "" || strings.HasPrefix(text, "# HELP converge_") }
 
 // parseSamples reads what String wrote. Other lines are dropped.
 func parseSamples(text string) samples {

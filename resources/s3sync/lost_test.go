@@ -140,7 +140,7 @@ func TestAgedListingSavesNoLook(t *testing.T) {
 		if op == "PutObject" && done {
 			if puts++; puts == 1 {
 				b.bucket.put(key, "written by the app")
-				b.clock.ahead = freshListing + time.Second
+				b.clock.step(freshListing + time.Second)
 			}
 		}
 		return nil

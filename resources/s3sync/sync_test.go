@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -37,10 +38,25 @@ type bench struct {
 	pending bool
 }
 
-type clock struct{ ahead time.Duration }
+type clock struct {
+	ahead time.Duration
+	steps sync.RWMutex // of ahead, while a run goes on
+}
 
-func (c *clock) Now() time.Time           { return time.Now().Add(c.ahead) }
+func (c *clock) Now() time.Time {
+	c.steps.RLock()
+	defer c.steps.RUnlock()
+	return time.Now().Add(c.ahead)
+}
+
 func (c *clock) SinceBoot() time.Duration { return 0 }
+
+// step sets the clock while a run goes on.
+func (c *clock) step(ahead time.Duration) {
+	c.steps.Lock()
+	defer c.steps.Unlock()
+	c.ahead = ahead
+}
 
 type records map[string]json.RawMessage
 
