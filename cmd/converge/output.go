@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -52,19 +53,22 @@ func (o *outputFlags) open(t *terminal) error {
 }
 
 // createOutput opens path for lines that only its owner may read: they tell more of a host than everybody there may know. It
-// never follows a link, and never writes into what is no file of one's own.
+// never follows a link that another user could have made, nor any at its end, and never writes into what is no file of one's own.
 func createOutput(path string) (*os.File, error) {
 	const doing = "write the JSON lines to"
-	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	f, err := host.OpenOutput(absolute)
 	switch {
 	case errors.Is(err, unix.ELOOP):
 		return nil, diag.New(doing+" "+path, "a link stands there, and is not followed", "Name the file itself. For the standard output there is --json.")
 	case err != nil:
 		return nil, host.SystemError(err, doing, path)
 	}
-	f := os.NewFile(uintptr(fd), path)
 	var st unix.Stat_t
-	if err = unix.Fstat(fd, &st); err == nil && (st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink != 1 || st.Uid != uint32(unix.Geteuid())) {
+	if err = unix.Fstat(int(f.Fd()), &st); err == nil && (st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink != 1 || st.Uid != uint32(unix.Geteuid())) {
 		err = diag.New(doing+" "+path, "it is no file that belongs to you under this one name", "Name another file, or remove this one by hand.")
 	}
 	if err == nil {
