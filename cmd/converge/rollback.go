@@ -119,6 +119,7 @@ func (c *rollbackCommand) planRollback(ctx context.Context, t *terminal, s *sess
 		for _, it := range p.Items {
 			if it.Change.Action == resources.Blocked {
 				t.printf("  %s: %s\n", it.Node.Address, it.Change.Summary)
+				t.lines.message("warning", fmt.Sprintf("%s is left as it is", it.Node.Address), it.Change.Summary)
 			}
 		}
 		files = slices.DeleteFunc(files, func(n resources.Node) bool { return failedIn(p, n.Address) })
@@ -142,6 +143,9 @@ func (c *rollbackCommand) planRollback(ctx context.Context, t *terminal, s *sess
 func (t *terminal) stays(undo *journal.Undo) {
 	if len(undo.Runs) > 1 {
 		t.printf("Takes back runs %d to %d.\n", undo.Run, undo.Runs[len(undo.Runs)-1])
+	}
+	for _, what := range undo.Stays {
+		t.lines.message("warning", "not taken back", what)
 	}
 	if len(undo.Stays) > 0 {
 		t.printf("Not taken back:\n  %s\n", strings.Join(undo.Stays, "\n  "))
