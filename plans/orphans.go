@@ -101,6 +101,9 @@ func (e *Engine) orphan(file string) (*Orphan, error) {
 	if !valid || o.body.Version > recordVersion || o.body.Leaves == nil || !o.body.Leaves.stay(e.Env.Files) {
 		return nil, nil
 	}
+	if from := o.body.Source; from != "" && e.Records.Source != "" && from != e.Records.Source {
+		return nil, nil // of another configuration
+	}
 	o.Address, o.Run = o.body.Address, o.body.Left
 	return o, nil
 }

@@ -1,6 +1,7 @@
 package plans
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -28,6 +29,10 @@ const recordVersion = 1
 // and what its kind asked to be remembered. Losing it is safe by the laws: it may cost a restart or a wait too many.
 // The digests in it are keyed, so that a copy of it gives nothing away.
 type Records struct {
+	// Source is the directory of the configuration, so that one host's several configurations do not take the resources of
+	// each other for left; "" where there is none.
+	Source string
+
 	dir   string
 	files host.Files
 	users host.Users
@@ -105,6 +110,8 @@ type recordBody struct {
 	// Leaves says that it leaves something on the host when its block is deleted; Left is the run that noticed that.
 	Leaves *leftovers `json:"leaves,omitempty"`
 	Left   int        `json:"left,omitempty"`
+	// Source is that of Records when it was last found converged.
+	Source string `json:"source,omitempty"`
 }
 
 func (rec *Record) path() string {
@@ -187,6 +194,7 @@ func (rec *Record) Keep(config string, values map[string]any) error {
 		body.Config = rec.of.Keyed(config)
 	}
 	body.Left = 0
+	body.Source = cmp.Or(rec.of.Source, body.Source)
 	if rec.node != nil && len(rec.node.Kind.Attrs) > 0 { // a rollback does not know what its kind leaves
 		body.Leaves = leaves(rec.node)
 	}

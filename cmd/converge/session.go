@@ -87,7 +87,20 @@ func (s *source) open(t *terminal, args []string) (*session, error) {
 		return nil, err
 	}
 	session.config, session.stores, session.path = cfg, stores, configPath(args)
-	return session, nil
+	session.engine.Records.Source, err = configDir(session.path)
+	return session, err
+}
+
+// configDir is the directory of a configuration, which may itself be one.
+func configDir(path string) (string, error) {
+	dir, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+		dir = filepath.Dir(dir)
+	}
+	return dir, nil
 }
 
 // onHost is a session without a configuration: the host, and what converge remembers of it.
