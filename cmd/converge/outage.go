@@ -105,7 +105,7 @@ func (o *outages) since(address string) string {
 	if o == nil {
 		return ""
 	}
-	if k := o.find(address); k != nil && k.Since.Before(o.now) {
+	if k := o.find(address); k != nil {
 		return ", failing since " + k.Since.Format("2 Jan 15:04 MST")
 	}
 	return ""
