@@ -190,9 +190,9 @@ func (b *bucket) accessEffects() []resources.Effect {
 }
 
 // probeEffect counts what Probe sends: for the object a PUT, two HEAD and a DELETE by ourselves, and five anonymous requests;
-// for each private prefix four more.
+// for each private prefix four more; and for each prefix a listing of what a killed run may have left.
 func (b *bucket) probeEffect(st *state) resources.Effect {
-	requests := 9 + 4*int64(len(b.probes().PrivatePrefixes))
+	requests := 10 + 5*int64(len(b.probes().PrivatePrefixes))
 	return resources.Effect{Verb: "probe", Target: b.address(), Requests: requests, Why: st.lookAgain()}
 }
 

@@ -31,25 +31,25 @@ func TestDiff(t *testing.T) {
 	}{
 		{"as it should be", b2Bucket(), nil, state{Access: right, Probes: seen}, resources.None,
 			"my-instance-media, backblaze-b2 us-west-001: objects public by bucket ACL; backups/ only unguessable", 0},
-		{"new at B2", b2Bucket(), nil, state{Missing: true}, resources.Create, "objects public by bucket ACL", 11},
-		{"new at MinIO", minioBucket(), nil, state{Missing: true}, resources.Create, "objects public by policy; backups/ and imports/ private", 20},
+		{"new at B2", b2Bucket(), nil, state{Missing: true}, resources.Create, "objects public by bucket ACL", 12},
+		{"new at MinIO", minioBucket(), nil, state{Missing: true}, resources.Create, "objects public by policy; backups/ and imports/ private", 23},
 		{"not to be created", b2Bucket(), map[string]cty.Value{"create": cty.False}, state{Missing: true}, resources.Blocked, "create = false", 0},
 		{"gone", b2Bucket(), nil, state{Missing: true, Existed: now}, resources.Blocked, "it existed on 2026-11-21", 0},
-		{"ACL flipped", b2Bucket(), nil, state{Access: access{Words: "private"}, Probes: seen}, resources.Update, "public", 10},
-		{"policy gone", minioBucket(), nil, state{Access: access{Words: "not set"}, Probes: seen}, resources.Update, "public", 19},
-		{"never looked at", b2Bucket(), nil, state{Access: right}, resources.Look, "public", 9},
-		{"listable", b2Bucket(), nil, state{Access: right, Probes: seen, Listable: true}, resources.Look, "public", 9},
+		{"ACL flipped", b2Bucket(), nil, state{Access: access{Words: "private"}, Probes: seen}, resources.Update, "public", 11},
+		{"policy gone", minioBucket(), nil, state{Access: access{Words: "not set"}, Probes: seen}, resources.Update, "public", 22},
+		{"never looked at", b2Bucket(), nil, state{Access: right}, resources.Look, "public", 10},
+		{"listable", b2Bucket(), nil, state{Access: right, Probes: seen, Listable: true}, resources.Look, "public", 10},
 		{"unreadable and looked at", b2Bucket(), nil, state{Access: access{Unreadable: true}, Probes: seen}, resources.None, "public", 0},
-		{"unreadable and never looked at", b2Bucket(), nil, state{Access: access{Unreadable: true}}, resources.Look, "public", 9},
-		{"a foreign statement came", minioBucket(), nil, state{Access: access{Right: true, Others: "b"}, Probes: seen}, resources.Look, "public", 17},
-		{"the foreign statement went", minioBucket(), nil, state{Access: access{Right: true}, Probes: seenWith}, resources.Look, "public", 17},
+		{"unreadable and never looked at", b2Bucket(), nil, state{Access: access{Unreadable: true}}, resources.Look, "public", 10},
+		{"a foreign statement came", minioBucket(), nil, state{Access: access{Right: true, Others: "b"}, Probes: seen}, resources.Look, "public", 20},
+		{"the foreign statement went", minioBucket(), nil, state{Access: access{Right: true}, Probes: seenWith}, resources.Look, "public", 20},
 		{"the same foreign statement", minioBucket(), nil, state{Access: access{Right: true, Others: "a"}, Probes: seenWith}, resources.None, "GET 200", 0},
 		{"a policy that was readable once", minioBucket(), nil, state{Access: access{Unreadable: true}, Probes: seenWith}, resources.None, "public", 0},
 		{"looked at six days ago", b2Bucket(), nil, state{Access: right, Probes: seenAt(now.AddDate(0, 0, -6))}, resources.None, "public", 0},
-		{"looked at a week ago", b2Bucket(), nil, state{Access: right, Probes: seenAt(now.AddDate(0, 0, -7))}, resources.Look, "public", 9},
-		{"looked at in a far future", b2Bucket(), nil, state{Access: right, Probes: seenAt(now.AddDate(1, 0, 0))}, resources.Look, "public", 9},
-		{"unreadable and looked at a week ago", b2Bucket(), nil, state{Access: access{Unreadable: true}, Probes: seenAt(now.AddDate(0, 0, -7))}, resources.Look, "public", 9},
-		{"private", minioBucket(), map[string]cty.Value{"access": cty.StringVal("private")}, state{Access: access{Words: "anyone"}}, resources.Update, ": private", 47},
+		{"looked at a week ago", b2Bucket(), nil, state{Access: right, Probes: seenAt(now.AddDate(0, 0, -7))}, resources.Look, "public", 10},
+		{"looked at in a far future", b2Bucket(), nil, state{Access: right, Probes: seenAt(now.AddDate(1, 0, 0))}, resources.Look, "public", 10},
+		{"unreadable and looked at a week ago", b2Bucket(), nil, state{Access: access{Unreadable: true}, Probes: seenAt(now.AddDate(0, 0, -7))}, resources.Look, "public", 10},
+		{"private", minioBucket(), map[string]cty.Value{"access": cty.StringVal("private")}, state{Access: access{Words: "anyone"}}, resources.Update, ": private", 57},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -139,7 +139,7 @@ func TestLaw8WhatIsProbed(t *testing.T) {
 			if p.Public != (tt.access == publicObjects) || p.PublicPrefix != tt.public || !slices.Equal(p.PrivatePrefixes, tt.private) {
 				t.Errorf("probes = %+v, want an object at %q, and none readable in %q", p, tt.public, tt.private)
 			}
-			if want := int64(9 + 4*len(tt.private)); b.probeEffect(&state{}).Requests != want {
+			if want := int64(10 + 5*len(tt.private)); b.probeEffect(&state{}).Requests != want {
 				t.Errorf("%d requests announced, want %d", b.probeEffect(&state{}).Requests, want)
 			}
 		})

@@ -370,7 +370,7 @@ func (w *world) checkSecrets() {
 	}
 	places := map[string][]byte{
 		"what converge printed": []byte(w.printed.String()),
-		"the state directory":   read("find /var/lib/converge -type f -exec cat {} +"),
+		"the state directory":   read("find /var/lib/converge -path " + keptFiles + " -prune -o -type f -exec cat {} +"),
 		"the journal":           read("journalctl --no-pager --all -o export"),
 		"logs and leftovers":    read("find /var/log/nginx /tmp /var/tmp -type f -exec cat {} +"),
 		"files of the site":     read("find /etc/nginx /etc/ssl/" + exampleFiles + " -type f -exec cat {} +"),
@@ -384,6 +384,25 @@ func (w *world) checkSecrets() {
 	for place, content := range places {
 		if form := w.secretIn(content); form != "" {
 			w.t.Errorf("%s holds a secret as %s", place, form)
+		}
+	}
+	w.checkKept(read("find "+keptFiles+" -type f -exec cat {} +"), read("find "+keptFiles+" -type f ! -perm 600"))
+}
+
+// keptFiles is where converge keeps what it replaced, whole files of other people's secrets among it.
+const keptFiles = "/var/lib/converge/journal/kept"
+
+// checkKept expects of the replaced files that root alone may read them, and that they hold no secret which the env file does
+// not hold any more, or never did.
+func (w *world) checkKept(kept, open []byte) {
+	w.t.Helper()
+	if len(kept) == 0 || len(open) > 0 {
+		w.t.Errorf("%d bytes of replaced files are kept, and others may read %q", len(kept), open)
+	}
+	env := w.get(exampleEnv)
+	for i, s := range w.planted {
+		if bytes.Contains(kept, []byte(s)) && !strings.Contains(env, s) {
+			w.t.Errorf("what is kept holds secret number %d, which %s does not hold", i, exampleEnv)
 		}
 	}
 }
