@@ -533,6 +533,30 @@ func TestRollbackOfAFailedRun(t *testing.T) {
 	}
 }
 
+// TestRollbackOfATree: a resource that makes a directory and what stands in it is taken back from the inside, and brought back
+// from the outside.
+func TestRollbackOfATree(t *testing.T) {
+	f := newFixture(t)
+	w := f.set("tree", "")
+	w.want.Type, w.want.Mode, w.want.Content = host.Directory, 0o755, nil
+	inner := *w.want
+	w.apply = func(ctx context.Context, env resources.Env, c resources.Change) error {
+		return resources.CommitAll(ctx, env, resources.Change{Edits: append(c.Edits,
+			host.Edit{Path: f.path("tree/1"), After: &inner}, host.Edit{Path: f.path("tree/1/key"), After: f.file("x\n", 0o644)})})
+	}
+	f.run("1", w)
+	r, refused := f.rollback(1, noJudge{})
+	if refused != "" || r.Count(plans.Changed) != 1 {
+		t.Fatalf("taken back: refused %q, %+v", refused, r)
+	}
+	if _, err := os.Lstat(f.path("tree")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the tree still stands: %v", err)
+	}
+	if r, refused = f.rollback(2, noJudge{}); refused != "" || r.Count(plans.Changed) != 1 || f.text("tree/1/key") != "x\n" {
+		t.Errorf("brought back: refused %q, tree/1/key = %q, %+v", refused, f.text("tree/1/key"), r)
+	}
+}
+
 func TestRollbackGoesBackThroughAllRuns(t *testing.T) {
 	f := newFixture(t)
 	for n := 1; n <= 4; n++ {
