@@ -404,6 +404,26 @@ func reloadObserved(l *lab) func(*hosttest.Units, context.Context, string) error
 	}
 }
 
+// TestMetricOfWhatIsOwed: who watches the host is told of a unit that has not read what changed, and of no unit that reads nothing.
+func TestMetricOfWhatIsOwed(t *testing.T) {
+	l := newLab(t, host.Unit{Active: "active", Sub: "running"}, map[string]cty.Value{})
+	if c := l.plan(l.make()); len(c.Metrics) > 0 {
+		t.Errorf("without restart_on: %+v", c.Metrics)
+	}
+	l.watching("restart_on", env)
+	owed := func(want float64) {
+		t.Helper()
+		c := l.plan(l.make())
+		if len(c.Metrics) != 1 || c.Metrics[0].Name != "converge_owed_restarts" || c.Metrics[0].Value != want {
+			t.Errorf("metrics are %+v, want converge_owed_restarts %v", c.Metrics, want)
+		}
+	}
+	owed(0)
+	l.clock.Advance(time.Second)
+	l.files["/etc/"+env.Name] = l.clock.Now()
+	owed(1)
+}
+
 // TestLaw1WhatOthersWriteLaterOwesNothing: a directory that is watched, or a file of which others edit another part, changes
 // within the run by what others do. Without a record only the time tells, and by that an apply would restart what no plan said.
 func TestLaw1WhatOthersWriteLaterOwesNothing(t *testing.T) {

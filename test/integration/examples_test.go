@@ -2,12 +2,15 @@ package integration
 
 import (
 	"crypto/sha256"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"maps"
 	"net/http"
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -84,6 +87,7 @@ func (e *example) fromFreshToDone(closeBucket func(*s3.Client) error) {
 	e.checkRestarts()
 	e.checkVisits()
 	e.applyAgainDoesNothing()
+	e.checkMetrics()
 	e.driftIsHealed(closeBucket)
 	e.checkSecrets()
 }
@@ -253,6 +257,53 @@ func (e *example) applyAgainDoesNothing() {
 	if total == 0 || total > 6 {
 		e.t.Errorf("an unchanged host cost %d requests, want 1 to 6: %v", total, requests)
 	}
+}
+
+// checkMetrics compares what the kinds tell of themselves with the certificate, the bucket and the units that there are.
+func (e *example) checkMetrics() {
+	e.t.Helper()
+	const file = "/run/converge.prom"
+	e.converge(0, e.args("apply", "--auto-approve", "--metrics-file", file)...)
+	block, _ := pem.Decode([]byte(e.sh("cat " + exampleCert + "/fullchain.pem")))
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	var bytes int
+	keys := e.store.Keys(e.bucket)
+	for _, key := range keys {
+		object, _, _ := e.store.Object(e.bucket, key)
+		bytes += len(object)
+	}
+	got := metrics(e.get(file))
+	want := map[string]float64{
+		"converge_last_run_success":              1,
+		"converge_drift_resources":               0,
+		"converge_owed_restarts":                 0,
+		"converge_sync_objects":                  float64(len(keys)),
+		"converge_sync_bytes":                    float64(bytes),
+		"converge_sync_owed_objects":             0,
+		"converge_certificate_not_after_seconds": float64(cert.NotAfter.Unix()),
+	}
+	for name, value := range want {
+		if n := len(got[name]); n == 0 || slices.Min(got[name]) != value || slices.Max(got[name]) != value {
+			e.t.Errorf("%s is %v, want %v", name, got[name], value)
+		}
+	}
+	if !strings.HasPrefix(e.sh("stat -c '%a %U' "+file), "644 root") {
+		e.t.Errorf("%s is %s", file, e.sh("stat -c '%a %U' "+file))
+	}
+}
+
+// metrics reads the values of each metric, whatever their labels.
+func metrics(text string) map[string][]float64 {
+	all := map[string][]float64{}
+	for _, m := range regexp.MustCompile(`(?m)^(\w+)(?:\{.*\})? (\S+)$`).FindAllStringSubmatch(text, -1) {
+		if v, err := strconv.ParseFloat(m[2], 64); err == nil {
+			all[m[1]] = append(all[m[1]], v)
+		}
+	}
+	return all
 }
 
 // driftIsHealed damages one thing of each kind.
