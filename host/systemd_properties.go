@@ -45,6 +45,7 @@ func unitFromProperties(name string, p properties) Unit {
 	}
 	if u.Active != "inactive" && u.Active != "failed" {
 		u.StartedAt, u.StartedBoot = p.stamps("InactiveExitTimestamp")
+		_, u.UpBoot = p.stamps("ActiveEnterTimestamp")
 		u.ReloadedAt, u.ReloadedBoot = lastReload(p)
 	}
 	return u

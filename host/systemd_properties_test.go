@@ -20,16 +20,17 @@ func TestUnitFromProperties(t *testing.T) {
 		"InvocationID": []byte{0xab, 0x01}, "NRestarts": uint32(2), "MainPID": uint32(77), "ExecMainStatus": int32(0),
 		"NeedDaemonReload": true, "CanReload": true, "Type": "simple", "RemainAfterExit": false,
 		"InactiveExitTimestamp": uint64(1_700_000_000_000_001), "InactiveExitTimestampMonotonic": uint64(5_000_000),
+		"ActiveEnterTimestamp": uint64(1_700_000_001_000_001), "ActiveEnterTimestampMonotonic": uint64(6_000_000),
 	}
 	want := Unit{
 		Name: "a.service", Load: "loaded", Active: "active", Sub: "running", FileState: "enabled", Result: "success",
 		InvocationID: "ab01", Restarts: 2, MainPID: 77, NeedDaemonReload: true, CanReload: true, Type: "simple",
-		StartedAt: time.UnixMicro(1_700_000_000_000_001), StartedBoot: 5 * time.Second,
+		StartedAt: time.UnixMicro(1_700_000_000_000_001), StartedBoot: 5 * time.Second, UpBoot: 6 * time.Second,
 	}
 	reloaded := want
 	reloaded.ReloadedAt, reloaded.ReloadedBoot = time.UnixMicro(9000), 8*time.Millisecond
 	stopped := want
-	stopped.Active, stopped.StartedAt, stopped.StartedBoot = "failed", time.Time{}, 0
+	stopped.Active, stopped.StartedAt, stopped.StartedBoot, stopped.UpBoot = "failed", time.Time{}, 0, 0
 	cases := map[string]struct {
 		set  map[string]any
 		want Unit

@@ -26,6 +26,8 @@ type Unit struct {
 	// zero when it is not running. StartedBoot is the same by the clock that never steps, since boot.
 	StartedAt   time.Time
 	StartedBoot time.Duration
+	// UpBoot is when it last became active (ActiveEnterTimestampMonotonic), since boot; 0 when it is not running.
+	UpBoot time.Duration
 
 	// ReloadedAt is when the last reload of the current invocation that succeeded began, whoever asked systemd for it, by
 	// the wall clock of that moment; zero when there was none, or when the unit reloads otherwise than by ExecReload=.

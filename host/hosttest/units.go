@@ -89,7 +89,7 @@ func (s *Units) Start(ctx context.Context, name string) error {
 func (s *Units) Stop(ctx context.Context, name string) error {
 	return s.do(ctx, "stop", name, func(u *host.Unit) {
 		u.Active, u.Sub, u.MainPID = "inactive", "dead", 0
-		u.StartedAt, u.StartedBoot = time.Time{}, 0
+		u.StartedAt, u.StartedBoot, u.UpBoot = time.Time{}, 0, 0
 	})
 }
 
@@ -190,4 +190,5 @@ func (s *Units) started(u *host.Unit) {
 	u.InvocationID = fmt.Sprintf("%032x", s.counter)
 	u.MainPID = uint32(1000 + s.counter)
 	u.StartedAt, u.StartedBoot = s.Clock.Now(), s.Clock.SinceBoot()
+	u.UpBoot = u.StartedBoot
 }

@@ -74,6 +74,10 @@ func (s *service) effects(st *state) []resources.Effect {
 		do("disable", "it starts at boot (%s)", u.FileState)
 	}
 	switch {
+	case s.running && st.falls:
+		do("restart", "it keeps falling over: systemd has restarted it %d times", u.Restarts)
+	case s.running && !does(u) && len(st.restart) > 0: // a start would join one that began before the change
+		do("restart", "it is %s, and %s changed", condition(u), strings.Join(st.restart, ", "))
 	case s.running && !does(u):
 		do("start", "it is %s", condition(u))
 	case s.running && len(st.restart) > 0:

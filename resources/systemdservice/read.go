@@ -16,6 +16,7 @@ import (
 // state is what was found of the unit.
 type state struct {
 	unit    host.Unit
+	falls   bool   // it was up and fell over while it was looked at, and systemd started it again
 	similar string // where there is no such unit: `; did you mean "x"?`
 	pending bool   // a resource that it depends on is still to change, and may bring or mend the unit
 	restart []string
@@ -29,11 +30,11 @@ const record = "loaded"
 
 // Read looks at the unit, and at what it reads.
 func (s *service) Read(ctx context.Context, env resources.ReadEnv) (resources.State, error) {
-	u, err := env.Units.Unit(ctx, s.name)
+	u, falls, err := s.look(ctx, env)
 	if err != nil {
 		return nil, err
 	}
-	st := &state{unit: u}
+	st := &state{unit: u, falls: falls}
 	if u.Load == "not-found" {
 		st.similar = similar(env.Files, s.name)
 	}
@@ -52,6 +53,29 @@ func (s *service) Read(ctx context.Context, env resources.ReadEnv) (resources.St
 	st.stale = slices.Compact(st.stale)
 	st.loaded = s.nowLoaded(u, known, env.Upstreams)
 	return st, nil
+}
+
+// look returns the unit. One that systemd itself has just started again has to stay up first, for as long as one that is
+// started here: a unit in a crash loop is found up at some moments, and is not up for that. It falls when it did not stay up
+// and is already up again.
+func (s *service) look(ctx context.Context, env resources.ReadEnv) (u host.Unit, falls bool, err error) {
+	first, err := env.Units.Unit(ctx, s.name)
+	if err != nil || !s.running {
+		return first, false, err
+	}
+	u = first
+	for age := env.Clock.SinceBoot() - u.UpBoot; u.Restarts > 0 && u.Up() && age < s.settle; age += s.poll {
+		if err := pause(ctx, s.poll); err != nil {
+			return u, false, diag.Wrap(err, "watch whether "+s.name+" stays up", "")
+		}
+		if u, err = env.Units.Unit(ctx, s.name); err != nil {
+			return u, false, err
+		}
+		if u.InvocationID != first.InvocationID {
+			return u, u.Up(), nil
+		}
+	}
+	return u, false, nil
 }
 
 // known is what the unit is known to have loaded.

@@ -386,6 +386,24 @@ func TestRestartsExactlyAsOwed(t *testing.T) {
 	}
 }
 
+// TestAChangeWhileItIsStarting: a start would join the one that began before the change, and what it reads would be taken
+// for read.
+func TestAChangeWhileItIsStarting(t *testing.T) {
+	l := newLab(t, host.Unit{}, map[string]cty.Value{}).watching("restart_on", env)
+	l.want("first run", l.run(), "start")
+	l.byHand((*hosttest.Units).Restart)
+	u, err := l.units.Unit(t.Context(), unit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Active, u.Sub = "activating", "start"
+	l.units.Put(u)
+	l.want("a start under way, nothing changed", verbs(l.plan(l.make())), "start")
+	l.edited(env, "new")
+	l.want("a start under way, then a change", l.run(), "restart")
+	l.want("afterwards", l.run())
+}
+
 func (l *lab) byHand(do func(*hosttest.Units, context.Context, string) error) {
 	l.t.Helper()
 	if err := do(l.units, l.t.Context(), unit); err != nil {

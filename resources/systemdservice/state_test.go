@@ -3,6 +3,7 @@ package systemdservice
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -154,6 +155,59 @@ func TestAUnitThatKeepsFallingOverEndsTheWait(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "it keeps falling over: systemd has restarted it 3 times") {
 		t.Errorf("error = %v", err)
 	}
+}
+
+// TestFoundUpInACrashLoop: at the moment of one look a unit that keeps falling over is up.
+func TestFoundUpInACrashLoop(t *testing.T) {
+	cases := map[string]struct {
+		looks func(n int, u *host.Unit) // what the look of that number, from 1, finds
+		want  string
+	}{
+		"up again by another start": {func(n int, u *host.Unit) { u.Restarts, u.InvocationID = uint32(n), fmt.Sprint(n) },
+			"restart web.service: it keeps falling over: systemd has restarted it 2 times"},
+		"waiting for its next start": {func(n int, u *host.Unit) {
+			u.Restarts = 7
+			if n > 1 {
+				u.Active, u.Sub = "activating", "auto-restart"
+			}
+		}, "start web.service: it is activating (auto-restart)"},
+		"stays up this time":          {func(_ int, u *host.Unit) { u.Restarts = 7 }, ""},
+		"fell over long ago":          {func(n int, u *host.Unit) { u.Restarts, u.UpBoot, u.InvocationID = 7, 0, fmt.Sprint(n) }, ""},
+		"never fell over, just begun": {func(n int, u *host.Unit) { u.InvocationID = fmt.Sprint(n) }, ""},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, host.Unit{}, map[string]cty.Value{})
+			l.units.Put(host.Unit{Name: unit, Active: "active"}) // a moment ago
+			s, e := l.make(), l.env()
+			e.ReadEnv.Units = &looked{Units: l.units, at: c.looks}
+			st, err := s.Read(t.Context(), e.ReadEnv)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := ""
+			for _, effect := range s.Diff(st).Effects {
+				got += effect.Verb + " " + effect.Target + ": " + effect.Why
+			}
+			if got != c.want {
+				t.Errorf("effects are %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// looked finds units otherwise at each look.
+type looked struct {
+	*hosttest.Units
+	n  int
+	at func(n int, u *host.Unit)
+}
+
+func (l *looked) Unit(ctx context.Context, name string) (host.Unit, error) {
+	u, err := l.Units.Unit(ctx, name)
+	l.n++
+	l.at(l.n, &u)
+	return u, err
 }
 
 func TestUnitFileIsReadBeforeAStart(t *testing.T) {
