@@ -20,6 +20,54 @@ type Config struct {
 	CAFile          string        `attr:"ca_file"`    // PEM certificates trusted besides the system's; "" for none
 	AccessKeyID     secret.String `attr:"access_key_id"`
 	SecretAccessKey secret.String `attr:"secret_access_key"`
+
+	// What overrides the table's entry of the provider; "" and Unset leave it as it is.
+	PublicBy          string   `attr:"public_by"`          // a name of PublicNames
+	ConditionalWrites Override `attr:"conditional_writes"` // Provider.ConditionalWrites
+	ChecksumHeaders   Override `attr:"checksum_headers"`   // not Provider.RefusesChecksums
+	BatchDelete       Override `attr:"batch_delete"`       // Provider.BatchDelete
+}
+
+// Override is a yes or no that somebody may have written.
+type Override string
+
+// The values of an override.
+const (
+	Unset Override = ""
+	Yes   Override = "true"
+	No    Override = "false"
+)
+
+// over returns what is written, else what the table says.
+func (o Override) over(table bool) bool {
+	if o == Unset {
+		return table
+	}
+	return o == Yes
+}
+
+// Entry returns the table's entry of the provider with the overrides of this store. It is false where there is no such provider.
+func (c Config) Entry() (*Provider, bool) {
+	table, ok := Lookup(c.Provider)
+	if !ok {
+		return nil, false
+	}
+	p := *table
+	p.ConditionalWrites = c.ConditionalWrites.over(p.ConditionalWrites)
+	p.RefusesChecksums = !c.ChecksumHeaders.over(!p.RefusesChecksums)
+	p.BatchDelete = c.BatchDelete.over(p.BatchDelete)
+	if way, ok := ParsePublic(c.PublicBy); ok {
+		p.setPublic(way)
+	}
+	return &p, true
+}
+
+// setPublic has the entry tell the provider in another way.
+func (p *Provider) setPublic(way Public) {
+	p.Public, p.PrivatePrefixes, p.ObjectACL = way, way == BucketPolicy || way == ObjectACL, ""
+	if way == ObjectACL {
+		p.ObjectACL = "public-read"
+	}
 }
 
 // Host returns the host[:port] of the endpoint; "" when the endpoint is no URL.

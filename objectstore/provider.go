@@ -1,6 +1,7 @@
 package objectstore
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -14,19 +15,50 @@ import (
 // Public is how a provider is told that anyone may read objects.
 type Public int
 
-// The ways. BucketPolicy allows s3:GetObject on prefixes, by a statement of ours in the bucket's policy. BucketACL makes all
-// objects of a bucket public at once, by a canned ACL in a header.
+// The ways.
 const (
+	// BucketPolicy allows s3:GetObject on prefixes, by a statement of ours in the bucket's policy.
 	BucketPolicy Public = iota
+	// ObjectACL makes each object public by the canned ACL of its upload; the bucket itself stays private.
+	ObjectACL
+	// BucketACL makes all objects of a bucket public at once, by a canned ACL in a header.
 	BucketACL
+	// CustomDomain makes all objects of a bucket public at once, below a host name that is connected to it in the provider's
+	// console. At the store's own address nothing is public, and no request changes it.
+	CustomDomain
 )
 
-// Provider is one entry of the table of providers: what is known of it, and from where.
-type Provider struct {
-	Name string
+// publicNames are the ways as a configuration names them.
+var publicNames = []string{BucketPolicy: "policy", ObjectACL: "object-acl", BucketACL: "bucket-acl", CustomDomain: "custom-domain"}
 
-	// Endpoint is the address of the store with {region} in it; "" where every installation has its own.
+// PublicNames returns the names of the ways: the values of public_by.
+func PublicNames() []string { return slices.Clone(publicNames) }
+
+// String returns the way's name in a configuration, such as "object-acl".
+func (p Public) String() string { return publicNames[p] }
+
+// ParsePublic returns the way of that name.
+func ParsePublic(name string) (Public, bool) {
+	i := slices.Index(publicNames, name)
+	return Public(max(i, 0)), i >= 0
+}
+
+// Provider is one entry of the table of providers: what is known of it, and from where. Of what stands in Unknown nothing is
+// known, and the entry holds the careful assumption.
+type Provider struct {
+	Name  string // in configurations: "backblaze-b2"
+	Title string // as it calls itself: "Backblaze B2"
+	// Proven says that converge was run end to end against a simulation of it, or against the server itself. Of the others
+	// only documents are known.
+	Proven bool
+
+	// Endpoint is the address of the store with {region} and {account} in it; "" where every installation has its own.
 	Endpoint string
+	// Account is the form of the account's id in Endpoint, and AccountExample is one; nil where it takes none.
+	Account        *regexp.Regexp
+	AccountExample string
+	// Discovery is the address that tells the endpoint of an access key; "" where there is none.
+	Discovery string
 	// HTTPSOnly says that the store does not answer plain HTTP.
 	HTTPSOnly bool
 	// Region is the form of the names of its regions, RegionExample is one of them, and DefaultRegion is used where none
@@ -34,8 +66,20 @@ type Provider struct {
 	Region        *regexp.Regexp
 	RegionExample string
 	DefaultRegion string
+	// SigningRegions are the regions whose name in a signature is another.
+	SigningRegions map[string]string
+	// NamesRegion says that CreateBucket must name the region (LocationConstraint).
+	NamesRegion bool
 	// PathStyle is how converge and Mastodon address buckets there unless told otherwise.
 	PathStyle bool
+
+	// KeyID and Secret are the forms of access key ids, with an example, and of secret access keys, in words; nil where unknown.
+	KeyID        *regexp.Regexp
+	KeyIDExample string
+	Secret       *regexp.Regexp
+	SecretRule   string
+	// IsMasterKey reports whether an access key id is by its shape one that the S3 interface refuses; nil where none is.
+	IsMasterKey func(id string) bool
 
 	// BucketName is the form of the names of its buckets; BucketRule says in words what is allowed.
 	BucketName     *regexp.Regexp
@@ -49,6 +93,13 @@ type Provider struct {
 	// S3_PERMISSION is the same: unset it would send public-read, and only written and empty it sends none (Mastodon 4.6.5
 	// config/initializers/paperclip.rb).
 	ObjectACL string
+	// PublicAccessBlock says that new buckets are born with a block in front of public policies and ACLs, which must be taken
+	// away first. Ownership says that new buckets have their ACLs switched off by an ownership control.
+	PublicAccessBlock, Ownership bool
+
+	// CORS, Lifecycle and Versioning say that the bucket can be set so through S3. AlwaysVersioned says that old versions are
+	// kept (and paid) whatever is set. AbortsUploads says that a rule of the lifecycle can abort incomplete uploads.
+	CORS, Lifecycle, Versioning, AlwaysVersioned, AbortsUploads bool
 
 	// ConditionalWrites says that PutObject with If-None-Match is honoured. Where it is not, Put.IfAbsent costs a
 	// HeadObject before each upload, and leaves a moment in which somebody else may write the key.
@@ -56,57 +107,60 @@ type Provider struct {
 	// RefusesChecksums says that x-amz-checksum-* and aws-chunked trailers are or were refused. converge sends none anywhere;
 	// Mastodon's own SDK must be told not to.
 	RefusesChecksums bool
+	// BatchDelete says that DeleteObjects with Content-MD5 works.
+	BatchDelete bool
 
-	// IsMasterKey reports whether an access key id is by its shape one that the S3 interface refuses; nil where none is.
-	IsMasterKey func(id string) bool
+	Multipart Multipart
+	RateLimit string // in words; "" where it is unknown
 
-	// Source and Date are where and when the facts of this entry were read.
-	Source string
-	Date   string
+	// Classes are the classes of requests that are counted and paid alike, by operation; that of "*" is all others'. Prices
+	// are theirs. nil where it is unknown whether requests cost anything.
+	Classes map[string]string
+	Prices  map[string]Price
+
+	// CustomDomain is the way to a domain of one's own without a proxy, in words.
+	CustomDomain string
+	// AgentRights and AppRights are the least rights of converge's key and of the app's, as the provider names them.
+	AgentRights, AppRights []string
+
+	Notes []string
+
+	// Unknown names the fields of which nothing is known.
+	Unknown []string
+	// Sources and Date are where and when the facts of this entry were read.
+	Sources []string
+	Date    string
 }
 
-// The masters of Backblaze accounts: 12 hex digits (the account's id), or 25 characters that end in ten zeros, where an
-// application key's count stands (b2-sdk-python, AbstractAccountInfo.is_master_key; Backblaze docs, "Application Keys").
-var (
-	b2OldMaster = regexp.MustCompile(`^[0-9a-f]{12}$`)
-	b2NewMaster = regexp.MustCompile(`^[0-9a-zA-Z]{15}0{10}$`)
-)
+// Multipart are the limits of an upload in parts; zero where one is unknown.
+type Multipart struct {
+	MinPart, MaxPart int64 // bytes; the last part may be smaller
+	MaxParts         int
+	EqualParts       bool // all parts but the last must have one size
+}
 
-// providers is the table. What depends on the provider anywhere in converge is asked of it.
-var providers = []*Provider{
-	{
-		Name:           "backblaze-b2",
-		Endpoint:       "https://s3.{region}.backblazeb2.com",
-		HTTPSOnly:      true,
-		Region:         regexp.MustCompile(`^[a-z]{2}-[a-z]+-[0-9]{3}$`),
-		RegionExample:  "us-west-001",
-		PathStyle:      true,
-		BucketName:     regexp.MustCompile(`^[a-z0-9][a-z0-9-]{4,61}[a-z0-9]$`),
-		BucketReserved: "b2-",
-		BucketRule:     "6 to 63 lower-case letters, digits and hyphens, not b2- at the start",
-		Public:         BucketACL,
-		IsMasterKey: func(id string) bool {
-			return b2OldMaster.MatchString(id) || b2NewMaster.MatchString(id)
-		},
-		RefusesChecksums: true,
-		Source: "Backblaze docs: S3-Compatible API, S3 Put Bucket ACL, Create and Manage Buckets, Application Keys; " +
-			"mastodon/mastodon#33624 (checksums); sathinduga/obsidian-s3-sync-and-backup#84 (conditional writes)",
-		Date: "2026-11",
-	},
-	{
-		Name:              "minio",
-		Region:            regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`),
-		RegionExample:     "us-east-1",
-		DefaultRegion:     "us-east-1",
-		PathStyle:         true,
-		BucketName:        regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`),
-		BucketRule:        "3 to 63 lower-case letters, digits, dots and hyphens",
-		Public:            BucketPolicy,
-		PrivatePrefixes:   true,
-		ConditionalWrites: true,
-		Source:            "MinIO docs: S3 API Compatibility, Access Management; MinIO of 2026-02-12, run",
-		Date:              "2026-11",
-	},
+// Price is what a class of requests costs.
+type Price struct {
+	PerThousand float64 // in Currency; 0 where they cost nothing
+	Currency    string  // "USD", "EUR"
+	Free        int64   // requests that cost nothing in each FreePer
+	FreePer     string  // "day", "month"
+}
+
+// Class returns the class that the provider counts an operation in, "" where it has none.
+func (p *Provider) Class(operation string) string {
+	if class, ok := p.Classes[operation]; ok {
+		return class
+	}
+	return p.Classes["*"]
+}
+
+// Knows reports whether anything is known of a field of the entry.
+func (p *Provider) Knows(field string) bool { return !slices.Contains(p.Unknown, field) }
+
+// SigningRegion returns the name of a region in signatures.
+func (p *Provider) SigningRegion(region string) string {
+	return cmp.Or(p.SigningRegions[region], region)
 }
 
 // Lookup returns the provider of that name.
@@ -136,19 +190,19 @@ func (p *Provider) CheckRegion(region string) error {
 	return nil
 }
 
-// EndpointOf returns the address of the store in a region, or "" where only its owner knows it.
-func (p *Provider) EndpointOf(region string) string {
-	return strings.ReplaceAll(p.Endpoint, "{region}", region)
+// EndpointOf returns the address of the store in a region and for an account, or "" where only its owner knows it.
+func (p *Provider) EndpointOf(region, account string) string {
+	return strings.NewReplacer("{region}", region, "{account}", account).Replace(p.Endpoint)
 }
 
 // CheckEndpoint says what is wrong with a written endpoint; nil when nothing is.
-func (p *Provider) CheckEndpoint(endpoint, region string) error {
+func (p *Provider) CheckEndpoint(endpoint, region, account string) error {
 	u, err := url.Parse(endpoint)
 	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
 		return fmt.Errorf("%q is not the address of a store; write one such as \"https://s3.example.com\"", endpoint)
 	}
 	bare := u.Scheme + "://" + u.Host
-	known := p.EndpointOf(region)
+	known := p.EndpointOf(region, account)
 	switch {
 	case u.User != nil:
 		return errors.New("it holds a user name; keys are written in access_key_id and secret_access_key")

@@ -8,12 +8,15 @@ import (
 )
 
 func TestProvidersAreComplete(t *testing.T) {
-	if want := []string{"backblaze-b2", "minio"}; !slices.Equal(Names(), want) {
+	if want := []string{
+		"aws", "backblaze-b2", "ceph-rgw", "cloudflare-r2", "digitalocean", "exoscale", "garage", "generic", "hetzner", "idrive-e2",
+		"ionos", "minio", "ovh", "scaleway", "wasabi",
+	}; !slices.Equal(Names(), want) {
 		t.Errorf("Names = %q, want %q", Names(), want)
 	}
 	for _, name := range Names() {
 		p, ok := Lookup(name)
-		if !ok || p.Source == "" || p.Date == "" || p.BucketName == nil || p.BucketRule == "" || p.Region == nil || p.RegionExample == "" {
+		if !ok || len(p.Sources) == 0 || p.Date == "" || p.BucketName == nil || p.BucketRule == "" || p.Region == nil || p.RegionExample == "" {
 			t.Errorf("%s: the entry lacks a source, a date or a form: %+v", name, p)
 			continue
 		}
@@ -23,7 +26,7 @@ func TestProvidersAreComplete(t *testing.T) {
 		if p.DefaultRegion != "" && p.CheckRegion(p.DefaultRegion) != nil {
 			t.Errorf("%s: its default region is refused", name)
 		}
-		if e := p.EndpointOf(p.RegionExample); e != "" && p.CheckEndpoint(e, p.RegionExample) != nil {
+		if e := p.EndpointOf(p.RegionExample, p.AccountExample); e != "" && p.CheckEndpoint(e, p.RegionExample, p.AccountExample) != nil {
 			t.Errorf("%s: its own endpoint %s is refused", name, e)
 		}
 	}
@@ -45,14 +48,14 @@ func TestProviderChecks(t *testing.T) {
 		{"region", b2.CheckRegion("eu-central-003"), true},
 		{"region of AWS", b2.CheckRegion("us-east-1"), false},
 		{"region with the host", b2.CheckRegion("s3.us-west-001"), false},
-		{"endpoint", b2.CheckEndpoint(b2URL, "us-west-001"), true},
-		{"endpoint of a test server", b2.CheckEndpoint("https://127.0.0.1:4000", "us-west-001"), true},
-		{"endpoint without scheme", b2.CheckEndpoint("s3.us-west-001.backblazeb2.com", "us-west-001"), false},
-		{"endpoint with the bucket before", b2.CheckEndpoint("https://media.s3.us-west-001.backblazeb2.com", "us-west-001"), false},
-		{"endpoint with the bucket behind", b2.CheckEndpoint(b2URL+"/media", "us-west-001"), false},
-		{"endpoint with a user", b2.CheckEndpoint("https://a:b@s3.us-west-001.backblazeb2.com", "us-west-001"), false},
-		{"plain http at B2", b2.CheckEndpoint("http://s3.us-west-001.backblazeb2.com", "us-west-001"), false},
-		{"plain http at MinIO", minio.CheckEndpoint("http://127.0.0.1:9000", "us-east-1"), true},
+		{"endpoint", b2.CheckEndpoint(b2URL, "us-west-001", ""), true},
+		{"endpoint of a test server", b2.CheckEndpoint("https://127.0.0.1:4000", "us-west-001", ""), true},
+		{"endpoint without scheme", b2.CheckEndpoint("s3.us-west-001.backblazeb2.com", "us-west-001", ""), false},
+		{"endpoint with the bucket before", b2.CheckEndpoint("https://media.s3.us-west-001.backblazeb2.com", "us-west-001", ""), false},
+		{"endpoint with the bucket behind", b2.CheckEndpoint(b2URL+"/media", "us-west-001", ""), false},
+		{"endpoint with a user", b2.CheckEndpoint("https://a:b@s3.us-west-001.backblazeb2.com", "us-west-001", ""), false},
+		{"plain http at B2", b2.CheckEndpoint("http://s3.us-west-001.backblazeb2.com", "us-west-001", ""), false},
+		{"plain http at MinIO", minio.CheckEndpoint("http://127.0.0.1:9000", "us-east-1", ""), true},
 		{"bucket", b2.CheckBucket("my-instance-media", path), true},
 		{"short bucket", b2.CheckBucket("media", path), false},
 		{"short bucket at MinIO", minio.CheckBucket("media", path), true},
@@ -90,5 +93,43 @@ func TestAddresses(t *testing.T) {
 		if got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
+	}
+}
+
+func TestOverridesOfTheTable(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		cfg  Config
+		want func(*Provider) bool
+	}{
+		{"nothing written", Config{Provider: "generic"}, func(p *Provider) bool {
+			return p.Public == BucketPolicy && p.RefusesChecksums && !p.ConditionalWrites && !p.BatchDelete
+		}},
+		{"object ACL", Config{Provider: "generic", PublicBy: "object-acl"}, func(p *Provider) bool {
+			return p.Public == ObjectACL && p.ObjectACL == "public-read" && p.PrivatePrefixes
+		}},
+		{"policy where the table says object ACL", Config{Provider: "digitalocean", PublicBy: "policy"}, func(p *Provider) bool {
+			return p.Public == BucketPolicy && p.ObjectACL == "" && p.PrivatePrefixes
+		}},
+		{"bucket ACL", Config{Provider: "generic", PublicBy: "bucket-acl"}, func(p *Provider) bool {
+			return p.Public == BucketACL && !p.PrivatePrefixes
+		}},
+		{"can do more", Config{Provider: "generic", ConditionalWrites: Yes, ChecksumHeaders: Yes, BatchDelete: Yes}, func(p *Provider) bool {
+			return p.ConditionalWrites && !p.RefusesChecksums && p.BatchDelete
+		}},
+		{"can do less", Config{Provider: "aws", ConditionalWrites: No, ChecksumHeaders: No, BatchDelete: No}, func(p *Provider) bool {
+			return !p.ConditionalWrites && p.RefusesChecksums && !p.BatchDelete
+		}},
+	} {
+		p, ok := tt.cfg.Entry()
+		if !ok || !tt.want(p) {
+			t.Errorf("%s: %+v", tt.name, p)
+		}
+	}
+	if aws, _ := Lookup("aws"); !aws.ConditionalWrites {
+		t.Error("an override changed the table")
+	}
+	if _, ok := (Config{Provider: "b2"}).Entry(); ok {
+		t.Error("Entry found what is not there")
 	}
 }

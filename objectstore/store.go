@@ -64,7 +64,7 @@ type Store struct {
 
 func newStore(cfg Config) (*Store, error) {
 	doing := "use the object store at " + cfg.Host()
-	provider, ok := Lookup(cfg.Provider)
+	provider, ok := cfg.Entry()
 	if !ok {
 		return nil, diag.New(doing, fmt.Sprintf("there is no provider %q", cfg.Provider), "Write one of those that converge knows as provider of the object_store.")
 	}
@@ -89,7 +89,7 @@ func newStore(cfg Config) (*Store, error) {
 	return s, nil
 }
 
-// Provider returns the entry of the table that the store is of.
+// Provider returns the entry of the table that the store is of, with the overrides of its Config.
 func (s *Store) Provider() *Provider { return s.provider }
 
 // Config returns what the store was made from.
@@ -131,7 +131,7 @@ func (s *Store) Requests() map[string]int64 {
 // stores. Retries are our own (see do), and the clock is not corrected: the admin shall hear of it.
 func (s *Store) options() s3.Options {
 	return s3.Options{
-		Region:       s.cfg.Region,
+		Region:       s.provider.SigningRegion(s.cfg.Region),
 		BaseEndpoint: aws.String(s.cfg.Endpoint),
 		UsePathStyle: s.cfg.PathStyle,
 		Credentials: credentials.NewStaticCredentialsProvider(

@@ -81,6 +81,11 @@ type Effect struct {
 	Requests     int64  // estimate, at an object store
 	Bytes        int64  // estimate, to move
 	Deletes      int64  // estimate, objects at an object store that it deletes
+
+	// Operations are those requests by operation ("PutObject"), where they are known; their sum is Requests. Provider names whose
+	// store it is, by which they have a class and a price.
+	Operations map[string]int64
+	Provider   string
 }
 
 // AttrDiff is one managed value that differs. Values are shown as they stand, so a secret must come as "(sensitive)".

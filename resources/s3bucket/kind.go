@@ -108,7 +108,7 @@ func newBucket(clients *objectstore.Clients, written cty.Value) (resources.Resou
 	if err := resources.Decode(written, &c); err != nil {
 		return nil, cty.NilVal, err
 	}
-	provider, ok := objectstore.Lookup(c.Store.Provider)
+	provider, ok := c.Store.Entry()
 	if !ok {
 		return nil, cty.NilVal, attrError(fmt.Errorf("there is no provider %q", c.Store.Provider), "store")
 	}

@@ -105,13 +105,13 @@ func (c *config) complete(p *objectstore.Provider) error {
 		return attrError("account_id", fmt.Errorf("%s takes none; leave it out", p.Name))
 	}
 	if c.Endpoint == "" {
-		c.Endpoint = p.EndpointOf(c.Region)
+		c.Endpoint = p.EndpointOf(c.Region, c.AccountID)
 	}
 	if c.Endpoint == "" {
 		return attrError("endpoint", fmt.Errorf("every %s has its own; write one such as \"https://s3.example.com\"", p.Name))
 	}
 	c.Endpoint = strings.TrimSuffix(c.Endpoint, "/")
-	if err := p.CheckEndpoint(c.Endpoint, c.Region); err != nil {
+	if err := p.CheckEndpoint(c.Endpoint, c.Region, c.AccountID); err != nil {
 		return attrError("endpoint", err)
 	}
 	if err := p.CheckKeyID(c.AccessKeyID); err != nil {
