@@ -15,6 +15,8 @@ type account struct {
 	// may reports whether the key itself, beside any bucket policy, gives the right to an action on a bucket or object
 	// ("bucket", "bucket/key").
 	may func(action, resource string) bool
+	// limits are those of a key that was made with rights of its own; nil for the agent's and the app's.
+	limits *limits
 }
 
 // accounts is the gateway's directory of keys. It gives rights to a key as an IAM policy does: beside, not through, the

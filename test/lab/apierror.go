@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"strconv"
 )
 
@@ -38,16 +39,30 @@ func errWrongRegion(want, got string) *apiError {
 	return &apiError{400, "AuthorizationHeaderMalformed", fmt.Sprintf("The authorization header is malformed; the region '%s' is wrong; expecting '%s'", got, want)}
 }
 
+// errorDocument is the body of an answer that is an error.
+type errorDocument struct {
+	XMLName   xml.Name `xml:"Error"`
+	Code      string
+	Message   string
+	Region    string `xml:",omitempty"`
+	Resource  string
+	RequestID string `xml:"RequestId"`
+}
+
+// expectedRegion is what an error of a wrong region names in words, and in an element of its own besides.
+var expectedRegion = regexp.MustCompile(`expecting '([^']+)'`)
+
+func (e *apiError) document(resource string) errorDocument {
+	d := errorDocument{Code: e.code, Message: e.message, Resource: resource, RequestID: "lab"}
+	if m := expectedRegion.FindStringSubmatch(e.message); m != nil {
+		d.Region = m[1]
+	}
+	return d
+}
+
 // write answers r with the error. A HEAD has no body, so its client sees the status alone.
 func (e *apiError) write(w http.ResponseWriter, r *http.Request) {
-	type document struct {
-		XMLName   xml.Name `xml:"Error"`
-		Code      string
-		Message   string
-		Resource  string
-		RequestID string `xml:"RequestId"`
-	}
-	writeXML(w, r, e.status, document{Code: e.code, Message: e.message, Resource: r.URL.Path, RequestID: "lab"})
+	writeXML(w, r, e.status, e.document(r.URL.Path))
 }
 
 // writeXML answers r with a document.

@@ -25,6 +25,9 @@ var testNames = []string{
 	"localhost",
 	"s3." + b2Region + ".backblazeb2.test", "*.s3." + b2Region + ".backblazeb2.test",
 	"minio.test", "*.minio.test",
+	"s3." + awsRegion + ".amazonaws.test", "*.s3." + awsRegion + ".amazonaws.test",
+	"s3." + scalewayRegion + ".scw.test", "*.s3." + scalewayRegion + ".scw.test",
+	"s3." + wasabiRegion + ".wasabisys.test", "*.s3." + wasabiRegion + ".wasabisys.test",
 	"acme.test",
 }
 

@@ -53,7 +53,9 @@ func (s *S3) remember(c *call) {
 	case "DeleteBucket":
 		delete(s.buckets, c.bucket)
 	default:
-		return
+		if b := s.buckets[c.bucket]; b == nil || !b.noteACL(c) {
+			return
+		}
 	}
 	s.save()
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
 	"github.com/converge-agent/converge/test/lab"
 )
@@ -49,7 +50,11 @@ func store(t *testing.T, p lab.Personality) (*lab.S3, string) {
 		t.Fatal(err)
 	}
 	name := fmt.Sprintf("media-%d", time.Now().UnixNano())
-	if _, err := agent(t, s).CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &name}); err != nil {
+	in := &s3.CreateBucketInput{Bucket: &name}
+	if p == lab.AWS {
+		in.CreateBucketConfiguration = &types.CreateBucketConfiguration{LocationConstraint: types.BucketLocationConstraint(s.Region)}
+	}
+	if _, err := agent(t, s).CreateBucket(t.Context(), in); err != nil {
 		t.Fatalf("create a bucket: %s", err)
 	}
 	return s, name

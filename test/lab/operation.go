@@ -14,6 +14,12 @@ type call struct {
 	query       url.Values
 	caller      account
 	anonymous   bool
+
+	// What is left to do with the gateway's answer, where the front is the judge.
+	store        *S3
+	keys         []string // that DeleteObjects names
+	acl          string   // canned, of an object or an upload that is to be stored
+	hidesMissing bool     // an object that is not there is one that the caller may not read
 }
 
 // subresources are the parts of a query that make a request one about something other than the object or bucket itself, with

@@ -23,10 +23,28 @@ const (
 	// B2 has one ACL for a whole bucket, no policies, and refuses the checksum headers of newer SDKs.
 	// "S3-Compatible API" of the Backblaze B2 documents, and mastodon/mastodon issue 33624.
 	B2
+	// AWS blocks public access and refuses ACLs on a new bucket, until its owner says otherwise. Amazon S3 API Reference and
+	// User Guide.
+	AWS
+	// Scaleway has ACLs of objects and of buckets, and a bucket's policy there locks out whom it does not name. Scaleway docs,
+	// "Object Storage".
+	Scaleway
+	_ // R2
+	_ // IDrive
+	// Wasabi has policies, and ACLs that come before them. Wasabi docs.
+	Wasabi
 )
 
 // String gives the name that a configuration has for the provider.
-func (p Personality) String() string { return [...]string{"minio", "backblaze-b2"}[p] }
+func (p Personality) String() string {
+	return [...]string{
+		MinIO:    "minio",
+		B2:       "backblaze-b2",
+		AWS:      "aws",
+		Scaleway: "scaleway",
+		Wasabi:   "wasabi",
+	}[p]
+}
 
 // S3 is one store: an endpoint with two keys and its own buckets. Several stores of a lab share no bucket, but like those of
 // one provider no bucket name either.
@@ -50,6 +68,8 @@ type S3 struct {
 
 	mu      sync.RWMutex
 	buckets map[string]*bucket
+	keys    map[string]bool // made beside the agent's and the app's
+	revoked map[string]bool
 	counts  map[string]int64
 	serving int // requests
 	fault   func(*http.Request) *Fault
@@ -57,8 +77,13 @@ type S3 struct {
 
 // bucket is what a front knows of a bucket and the gateway does not.
 type bucket struct {
-	ACL       string `json:",omitempty"` // "private" or "public-read", of B2
-	Lifecycle []byte `json:",omitempty"` // the document, of MinIO
+	ACL       string `json:",omitempty"` // "private" or "public-read", of B2 and where ACLs are judged here
+	Lifecycle []byte `json:",omitempty"` // the document
+
+	Settings map[string][]byte `json:",omitempty"` // documents, by subresource: "policy"
+	Objects  map[string]string `json:",omitempty"` // canned ACLs of those objects that are not private
+	Uploads  map[string]string `json:",omitempty"` // the same of multipart uploads
+	Region   string            `json:",omitempty"` // where it is, if not where its store is
 }
 
 // rules are what a provider does otherwise than the gateway.
@@ -81,8 +106,10 @@ func (l *Lab) S3(_ context.Context, p Personality) (*S3, error) {
 		Personality: p,
 		lab:         l,
 		gateway:     l.gateway,
-		rules:       [...]rules{minioRules{}, b2Rules{}}[p],
+		rules:       [...]rules{MinIO: minioRules{}, B2: b2Rules{}, AWS: awsRules{}, Scaleway: scalewayRules{}, Wasabi: wasabiRules{}}[p],
 		buckets:     map[string]*bucket{},
+		keys:        map[string]bool{},
+		revoked:     map[string]bool{},
 		counts:      map[string]int64{},
 	}
 	s.Region, s.Name = s.rules.region(), s.rules.domains()[0]
@@ -91,7 +118,7 @@ func (l *Lab) S3(_ context.Context, p Personality) (*S3, error) {
 	if err := s.recall(); err != nil {
 		return nil, fmt.Errorf("start a %s store: %w", p, err)
 	}
-	l.gateway.iam.add(account{s.AgentKey, s.AgentSecret, s.agentMay}, account{s.AppKey, s.AppSecret, s.appMay})
+	l.gateway.iam.add(account{key: s.AgentKey, secret: s.AgentSecret, may: s.agentMay}, account{key: s.AppKey, secret: s.AppSecret, may: s.appMay})
 	addr, err := l.serve(s)
 	if err != nil {
 		return nil, fmt.Errorf("start a %s store: %w", p, err)
@@ -125,6 +152,7 @@ func (s *S3) serve(w http.ResponseWriter, r *http.Request, c *call) {
 		errNoSuchBucket.write(w, r)
 		return
 	}
+	s.lendRights(c)
 	if s.rules.serve(s, c, w, r) {
 		return
 	}
@@ -157,7 +185,7 @@ func (s *S3) authenticate(r *http.Request, c *call) *apiError {
 
 // account returns the account of one of this store's keys.
 func (s *S3) account(key string) (account, bool) {
-	if key != s.AgentKey && key != s.AppKey {
+	if !s.knows(key) {
 		return account{}, false
 	}
 	return s.gateway.iam.find(key)

@@ -1,0 +1,83 @@
+package lab
+
+import (
+	"net/http"
+	"strings"
+)
+
+// wasabiRegion is the region that the Wasabi stores pretend to be in.
+const wasabiRegion = "eu-central-2"
+
+// wasabiRules are the manners of Wasabi (facts of 2026-11), from its documents ("Policies in Wasabi Hot Cloud Storage") and
+// from the Mastodon documents ("Configuring object storage": an ACL for everyone lists the bucket and comes before a policy).
+type wasabiRules struct{}
+
+func (wasabiRules) region() string { return wasabiRegion }
+
+func (wasabiRules) domains() []string {
+	return []string{"s3." + wasabiRegion + ".wasabisys.test", "s3." + wasabiRegion + ".wasabisys.com"}
+}
+
+func (wasabiRules) newKeys() (agent, app account) {
+	key := func() account {
+		return account{key: randomFrom("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", 20), secret: randomText(40)}
+	}
+	return key(), key()
+}
+
+func (wasabiRules) refuse(_ *http.Request, sig *signature) *apiError {
+	if sig != nil && sig.region != wasabiRegion {
+		return errWrongRegion(wasabiRegion, sig.region)
+	}
+	return nil
+}
+
+func (j wasabiRules) serve(s *S3, c *call, w http.ResponseWriter, r *http.Request) bool {
+	return s.judged(j, c, w, r)
+}
+
+func (wasabiRules) answered(c *call, resp *http.Response) error { return c.finish(resp) }
+
+func (wasabiRules) arn() string { return "arn:aws:s3:::" }
+
+// allow lets an ACL come before a policy: what it gives to everybody, no policy takes away.
+func (wasabiRules) allow(s *S3, b *bucket, c *call, on subject, resource string) *apiError {
+	said := b.policy().decide(on)
+	switch {
+	case b.aclAllows(on.action, strings.TrimPrefix(resource, c.bucket+"/")):
+		return nil
+	case said == denies:
+	case said == allows, s.awsMay(c, on.action, resource):
+		return nil
+	}
+	return errAccessDenied
+}
+
+func (wasabiRules) refuseACL(*bucket, *call, string) *apiError { return nil }
+
+func (j wasabiRules) setting(s *S3, _ *bucket, c *call, w http.ResponseWriter, r *http.Request) bool {
+	switch c.operation {
+	case "CreateBucket":
+		acl := r.Header.Get("X-Amz-Acl")
+		if acl == "" {
+			acl = "private"
+		}
+		s.createBucket(c, w, r, func(b *bucket) { b.ACL = acl })
+	case "GetBucketPolicy", "PutBucketPolicy", "DeleteBucketPolicy", "GetBucketPolicyStatus":
+		s.policySetting(j, c, w, r, []string{"2012-10-17", "2008-10-17"}, func(*bucketPolicy) *apiError { return nil })
+	case "GetBucketLifecycleConfiguration", "PutBucketLifecycleConfiguration", "DeleteBucketLifecycleConfiguration":
+		s.keep(lifecycle(nil), c, w, r)
+	case "GetBucketVersioning", "PutBucketVersioning":
+		s.keep(versioning, c, w, r)
+	case "GetBucketAcl", "PutBucketAcl", "GetObjectAcl", "PutObjectAcl":
+		s.aclSetting(c, w, r, s.accountID())
+	case "GetBucketLocation":
+		location(w, r, wasabiRegion)
+	case "GetPublicAccessBlock", "PutPublicAccessBlock", "DeletePublicAccessBlock",
+		"GetBucketOwnershipControls", "PutBucketOwnershipControls", "DeleteBucketOwnershipControls":
+		errNotImplemented.write(w, r)
+	default:
+		return false
+	}
+	return true
+}
