@@ -28,6 +28,9 @@ var testNames = []string{
 	"s3." + awsRegion + ".amazonaws.test", "*.s3." + awsRegion + ".amazonaws.test",
 	"s3." + scalewayRegion + ".scw.test", "*.s3." + scalewayRegion + ".scw.test",
 	"s3." + wasabiRegion + ".wasabisys.test", "*.s3." + wasabiRegion + ".wasabisys.test",
+	r2Account + ".r2.cloudflarestorage.test", "*." + r2Account + ".r2.cloudflarestorage.test",
+	r2Account + ".eu.r2.cloudflarestorage.test", "*." + r2Account + ".eu.r2.cloudflarestorage.test",
+	idriveName, idriveDiscovery,
 	"acme.test",
 }
 

@@ -7,6 +7,7 @@ package lab
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -134,7 +135,10 @@ func (l *Lab) Close() {
 }
 
 // serve answers TLS requests with h on a free port of the lab's address, and returns "ip:port".
-func (l *Lab) serve(h http.Handler) (string, error) {
+func (l *Lab) serve(h http.Handler) (string, error) { return l.serveAs(h, nil) }
+
+// serveAs is serve with certificates made for each client, where certificate is not nil and returns one.
+func (l *Lab) serveAs(h http.Handler, certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)) (string, error) {
 	cert, err := l.ca.issue([]net.IP{net.ParseIP(l.IP)}, slices.Concat(testNames, l.names))
 	if err != nil {
 		return "", err
@@ -143,9 +147,11 @@ func (l *Lab) serve(h http.Handler) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	config := serverTLS(cert)
+	config.GetCertificate = certificate
 	s := &http.Server{
 		Handler:           h,
-		TLSConfig:         serverTLS(cert),
+		TLSConfig:         config,
 		ReadHeaderTimeout: time.Minute,
 		ErrorLog:          silent,
 	}

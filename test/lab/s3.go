@@ -29,8 +29,11 @@ const (
 	// Scaleway has ACLs of objects and of buckets, and a bucket's policy there locks out whom it does not name. Scaleway docs,
 	// "Object Storage".
 	Scaleway
-	_ // R2
-	_ // IDrive
+	// R2 has neither ACLs nor policies: objects become public by a domain that is connected to their bucket. Cloudflare R2
+	// docs, "S3 API compatibility" and "Error codes".
+	R2
+	// IDrive is made of MinIO, and tells the endpoint of an access key. IDrive e2 docs, "Get Region Endpoint".
+	IDrive
 	// Wasabi has policies, and ACLs that come before them. Wasabi docs.
 	Wasabi
 )
@@ -42,6 +45,8 @@ func (p Personality) String() string {
 		B2:       "backblaze-b2",
 		AWS:      "aws",
 		Scaleway: "scaleway",
+		R2:       "cloudflare-r2",
+		IDrive:   "idrive-e2",
 		Wasabi:   "wasabi",
 	}[p]
 }
@@ -60,6 +65,11 @@ type S3 struct {
 	AgentKey, AgentSecret string
 	// The app's key may get, put and delete objects, and nothing else.
 	AppKey, AppSecret string
+
+	// PublicHost is the address ("ip:port") of the server of the domains that are connected to buckets, of R2. See ConnectDomain.
+	PublicHost string
+	// Discovery is the address of the service that tells the endpoint of an access key, of iDrive: "https://127.0.0.1:40002/...".
+	Discovery string
 
 	lab     *Lab
 	rules   rules
@@ -83,6 +93,7 @@ type bucket struct {
 	Settings map[string][]byte `json:",omitempty"` // documents, by subresource: "policy"
 	Objects  map[string]string `json:",omitempty"` // canned ACLs of those objects that are not private
 	Uploads  map[string]string `json:",omitempty"` // the same of multipart uploads
+	Domains  []string          `json:",omitempty"` // that are connected, of R2
 	Region   string            `json:",omitempty"` // where it is, if not where its store is
 }
 
@@ -106,7 +117,7 @@ func (l *Lab) S3(_ context.Context, p Personality) (*S3, error) {
 		Personality: p,
 		lab:         l,
 		gateway:     l.gateway,
-		rules:       [...]rules{MinIO: minioRules{}, B2: b2Rules{}, AWS: awsRules{}, Scaleway: scalewayRules{}, Wasabi: wasabiRules{}}[p],
+		rules:       [...]rules{MinIO: minioRules{}, B2: b2Rules{}, AWS: awsRules{}, Scaleway: scalewayRules{}, R2: r2Rules{}, IDrive: idriveRules{}, Wasabi: wasabiRules{}}[p],
 		buckets:     map[string]*bucket{},
 		keys:        map[string]bool{},
 		revoked:     map[string]bool{},
@@ -124,6 +135,11 @@ func (l *Lab) S3(_ context.Context, p Personality) (*S3, error) {
 		return nil, fmt.Errorf("start a %s store: %w", p, err)
 	}
 	s.Endpoint = "https://" + addr
+	if r, ok := s.rules.(interface{ start(*S3) error }); ok { // what the provider has besides the store
+		if err := r.start(s); err != nil {
+			return nil, fmt.Errorf("start a %s store: %w", p, err)
+		}
+	}
 	return s, nil
 }
 
@@ -145,11 +161,11 @@ func (s *S3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (s *S3) serve(w http.ResponseWriter, r *http.Request, c *call) {
 	if err := s.authenticate(r, c); err != nil {
-		err.write(w, r)
+		s.refuse(w, r, err)
 		return
 	}
 	if c.bucket != "" && c.operation != "CreateBucket" && !s.has(c.bucket) {
-		errNoSuchBucket.write(w, r)
+		s.refuse(w, r, errNoSuchBucket)
 		return
 	}
 	s.lendRights(c)
@@ -157,6 +173,14 @@ func (s *S3) serve(w http.ResponseWriter, r *http.Request, c *call) {
 		return
 	}
 	s.forward(w, r, c)
+}
+
+// refuse answers with an error that all fronts know, in the provider's own words where it has such.
+func (s *S3) refuse(w http.ResponseWriter, r *http.Request, err *apiError) {
+	if own, ok := s.rules.(interface{ words(*apiError) *apiError }); ok {
+		err = own.words(err)
+	}
+	err.write(w, r)
 }
 
 // authenticate finds out who calls, and refuses those who only pretend.
