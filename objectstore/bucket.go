@@ -52,6 +52,12 @@ func (s *Store) reason(ctx context.Context, bucket string, err error) error {
 // CreateBucket creates a bucket, with a canned ACL where acl is not "". A bucket that is ours already is no error.
 func (s *Store) CreateBucket(ctx context.Context, bucket, acl string) error {
 	in := &s3.CreateBucketInput{Bucket: &bucket, ACL: types.BucketCannedACL(acl)}
+	if s.provider.Ownership { // which new buckets have anyway, unless a key's owner asked for another
+		in.ObjectOwnership = types.ObjectOwnershipBucketOwnerEnforced
+	}
+	if s.provider.NamesRegion && s.cfg.Region != "us-east-1" { // the one region that must not be named (Amazon S3 API Reference)
+		in.CreateBucketConfiguration = &types.CreateBucketConfiguration{LocationConstraint: types.BucketLocationConstraint(s.cfg.Region)}
+	}
 	err := s.do(ctx, "CreateBucket", func(ctx context.Context) error {
 		_, err := s.api.CreateBucket(ctx, in, plainMD5)
 		return err

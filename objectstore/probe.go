@@ -26,6 +26,8 @@ type Probes struct {
 	// Public says that anyone shall be able to GET an object below PublicPrefix; otherwise nobody shall.
 	Public       bool
 	PublicPrefix string
+	// PublicURL is the address below which objects are public, without a slash at the end; "" for the store's own.
+	PublicURL string
 	// PrivatePrefixes are where nobody shall be able to GET an object; none where the provider cannot keep any private.
 	PrivatePrefixes []string
 	// Settle is how long a new policy or ACL may take to show, before a wrong answer counts.
@@ -137,7 +139,7 @@ func (p *prober) run(ctx context.Context) error {
 	if err := p.sweep(ctx); err != nil {
 		return err
 	}
-	object, err := p.write(ctx, p.PublicPrefix)
+	object, err := p.write(ctx, p.PublicPrefix, p.acl())
 	if err != nil {
 		return err
 	}
@@ -180,7 +182,7 @@ func (p *prober) sweep(ctx context.Context) error {
 
 // hidden asks for an object below a private prefix.
 func (p *prober) hidden(ctx context.Context, prefix string) error {
-	object, err := p.write(ctx, prefix)
+	object, err := p.write(ctx, prefix, "") // what is private is uploaded without the ACL that makes public
 	if err != nil {
 		return err
 	}
@@ -189,13 +191,13 @@ func (p *prober) hidden(ctx context.Context, prefix string) error {
 }
 
 // write uploads a probe object as ourselves.
-func (p *prober) write(ctx context.Context, prefix string) (key string, err error) {
+func (p *prober) write(ctx context.Context, prefix, acl string) (key string, err error) {
 	key = probeKey(prefix) + rand.Text()
 	text := []byte("converge asks whether the world can read this; it is removed at once\n")
 	p.written = append(p.written, written{key: key})
 	_, version, err := p.Store.put(ctx, p.Bucket, Put{
 		Key: key, Body: bytes.NewReader(text), Size: int64(len(text)), MD5: md5.Sum(text),
-		ContentType: "text/plain", ACL: p.acl(),
+		ContentType: "text/plain", ACL: acl,
 	})
 	p.written[len(p.written)-1].version = version
 	return key, err
@@ -222,6 +224,9 @@ func (p *prober) get(ctx context.Context, object string) error {
 	if p.Public {
 		want = func(status int) bool { return status == http.StatusOK }
 	}
+	if p.PublicURL != "" {
+		return p.getPublic(ctx, object, want)
+	}
 	status, err := p.settled(ctx, http.MethodGet, "/"+object, want)
 	return p.judge("GET", status, want(status), err)
 }
@@ -236,6 +241,9 @@ func (p *prober) list(ctx context.Context, _ string) error {
 		if err != nil || !refused(status) {
 			break
 		}
+	}
+	if p.PublicURL != "" && err == nil && refused(status) && p.Domain(ctx, p.PublicURL).Listable {
+		return p.judge("LIST", http.StatusOK, false, nil)
 	}
 	return p.judge("LIST", status, refused(status), err)
 }
@@ -267,9 +275,13 @@ func refused(status int) bool { return status >= 400 && status < 500 }
 
 // settled asks until the answer is as wanted, for as long as a change may take to show.
 func (p *prober) settled(ctx context.Context, method, path string, want func(int) bool) (int, error) {
+	return p.settledAt(ctx, method, p.cfg.BucketURL(p.Bucket), path, want)
+}
+
+func (p *prober) settledAt(ctx context.Context, method, base, path string, want func(int) bool) (int, error) {
 	deadline := time.Now().Add(p.Settle)
 	for {
-		status, err := p.anonymous(ctx, method, path)
+		status, err := p.anonymousAt(ctx, method, base, path)
 		if err != nil || want(status) || !time.Now().Before(deadline) {
 			return status, err
 		}
@@ -285,13 +297,18 @@ func (p *prober) anonymous(ctx context.Context, method, path string) (int, error
 }
 
 func (s *Store) anonymous(ctx context.Context, method, bucket, path string) (int, error) {
+	return s.anonymousAt(ctx, method, s.cfg.BucketURL(bucket), path)
+}
+
+// anonymousAt sends it below any address.
+func (s *Store) anonymousAt(ctx context.Context, method, base, path string) (int, error) {
 	status := 0
 	err := s.do(ctx, "Anonymous"+method, func(ctx context.Context) error {
 		var body io.Reader
 		if method == http.MethodPut {
 			body = strings.NewReader("probe")
 		}
-		req, err := http.NewRequestWithContext(ctx, method, s.cfg.BucketURL(bucket)+path, body)
+		req, err := http.NewRequestWithContext(ctx, method, base+path, body)
 		if err != nil {
 			return err
 		}
@@ -310,7 +327,7 @@ func (s *Store) anonymous(ctx context.Context, method, bucket, path string) (int
 		}
 		return nil
 	})
-	return status, s.failed(fmt.Sprintf("ask anonymously for %s %s%s", method, bucket, path), err)
+	return status, s.failed(fmt.Sprintf("ask anonymously for %s %s%s", method, base, path), err)
 }
 
 // Listable reports whether anyone can list a bucket, by one anonymous request. It changes nothing.

@@ -96,6 +96,9 @@ type Provider struct {
 	// PublicAccessBlock says that new buckets are born with a block in front of public policies and ACLs, which must be taken
 	// away first. Ownership says that new buckets have their ACLs switched off by an ownership control.
 	PublicAccessBlock, Ownership bool
+	// ACLs says that the ACL of a bucket can open it besides what Public says. Unseen says that a bucket can be opened in ways
+	// that no request shows.
+	ACLs, Unseen bool
 
 	// CORS, Lifecycle and Versioning say that the bucket can be set so through S3. AlwaysVersioned says that old versions are
 	// kept (and paid) whatever is set. AbortsUploads says that a rule of the lifecycle can abort incomplete uploads.

@@ -4,9 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/converge-agent/converge/diag"
@@ -47,7 +47,10 @@ type bucket struct {
 	provider *objectstore.Provider
 	clients  *objectstore.Clients
 
+	others string  // digest of the policy's other statements, as they were read or set last
 	probed *probes // by the Apply of this run
+	// unserved says that the Apply of this run could not read an object through the custom domain.
+	unserved bool
 }
 
 // Claims lists nothing: no file is touched.
@@ -58,15 +61,18 @@ func (b *bucket) Watches() []string { return nil }
 
 // state is what Read found.
 type state struct {
-	Missing  bool
+	found
 	Existed  time.Time // when it was seen first, by our records; zero when it never was
-	Access   access
-	Listable bool    // anyone can list it, now
-	Probes   *probes // of this very configuration; nil when there were none
+	Foreign  []string  // statements of the policy that are not ours and allow everybody something, by Sid
+	Others   string    // digest of all statements that are not ours; "" without any
+	Listable bool      // anyone can list it, now
+	Domain   string    // why the custom domain does not serve the bucket, now; "" where it does, or where there is none
+	Probes   *probes   // of this very configuration; nil when there were none
 	Now      time.Time
 }
 
-// Read costs three requests: HeadBucket, its policy or ACL, and one listing without a key.
+// Read costs one request for each setting that is written and that the provider has, and one more where those do not tell
+// everything: see asksListing.
 func (b *bucket) Read(ctx context.Context, env resources.ReadEnv) (resources.State, error) {
 	s, err := b.clients.Store(b.Store)
 	if err != nil {
@@ -76,22 +82,42 @@ func (b *bucket) Read(ctx context.Context, env resources.ReadEnv) (resources.Sta
 	if err := b.readRecords(env, st); err != nil {
 		return nil, err
 	}
-	err = s.HeadBucket(ctx, b.Name)
-	if errors.Is(err, objectstore.ErrNoBucket) {
-		st.Missing = true
-		return st, nil
+	if st.found, err = b.readSettings(ctx, s, b.settings()); err != nil || st.Missing {
+		return st, err
 	}
-	if err != nil {
+	if p := st.policy(); p != nil {
+		st.Foreign, st.Others = p.Foreign(), p.ForeignDigest()
+	}
+	b.others = st.Others
+	if err := b.readFromOutside(ctx, s, st); err != nil {
 		return nil, err
 	}
-	if st.Access, err = b.readAccess(ctx, s); err != nil {
-		return nil, err
+	return st, nil
+}
+
+// readFromOutside asks one anonymous request, where one tells something.
+func (b *bucket) readFromOutside(ctx context.Context, s *objectstore.Store, st *state) error {
+	switch url := b.publicURL(); {
+	case url != "":
+		d := s.Domain(ctx, url)
+		st.Listable, st.Domain = d.Listable, d.Silent
+		if b.unserved {
+			st.Domain = "an object of the bucket is not to be had there"
+		}
+	case b.asksListing(st.Unreadable):
+		// A listing that had no answer was not seen to be open; the probes have asked before.
+		st.Listable, _ = s.Listable(ctx, b.Name)
 	}
-	st.Listable, err = s.Listable(ctx, b.Name)
-	if err != nil && ctx.Err() != nil {
-		return nil, err
-	}
-	return st, nil // a listing that had no answer was not seen to be open; the probes have asked before
+	return ctx.Err()
+}
+
+// asksListing reports whether each run asks anonymously for a listing. It need not where everything that can open one has been
+// read: the policy of minio, which knows no ACLs; that and the ACL of ceph-rgw and wasabi; that, the block and the ownership of
+// aws; the ACL and the policy of scaleway. backblaze-b2 answers nobody without a key, whatever its ACL, and cloudflare-r2
+// neither. What a person may have opened elsewhere the weekly probes find, which ask in any case.
+func (b *bucket) asksListing(unreadable bool) bool {
+	p := b.provider
+	return unreadable || p.Unseen || !p.Proven
 }
 
 func (b *bucket) readRecords(env resources.ReadEnv, st *state) error {
@@ -119,7 +145,11 @@ func (b *bucket) address() string { return b.Store.BucketURL(b.Name) }
 // digest stands for all that decides what the probes must find; no key is in it.
 func (b *bucket) digest() string {
 	prefixes := slices.Sorted(slices.Values(b.policyPrefixes()))
-	raw, err := json.Marshal([]any{b.address(), b.Store.Provider, b.Access, prefixes, b.probes().PrivatePrefixes})
+	decides := []any{b.address(), b.Store.Provider, b.Access, prefixes, b.probes().PrivatePrefixes}
+	if url := b.publicURL(); url != "" {
+		decides = append(decides, url)
+	}
+	raw, err := json.Marshal(decides)
 	if err != nil {
 		panic(err) // strings always encode
 	}
@@ -133,7 +163,9 @@ func (st *state) lookAgain() string {
 		return "anyone can list it"
 	case st.Probes == nil:
 		return "not yet looked at from outside with these settings"
-	case !st.Access.Unreadable && st.Probes.Others != st.Access.Others:
+	case st.Domain != "":
+		return "it could be read through its domain, and that does not answer now: " + st.Domain
+	case st.policy() != nil && st.Probes.Others != st.Others:
 		return "the policy's statements that are not converge's have changed since it was looked at from outside"
 	case st.Now.Sub(st.Probes.At).Abs() >= probesAge:
 		return "last looked at from outside on " + st.Probes.At.Format(time.DateOnly)
@@ -141,58 +173,111 @@ func (st *state) lookAgain() string {
 	return ""
 }
 
-// steps are what Apply has to do besides the probes.
-type steps struct {
-	create, access bool
-	others         string // digest of the policy's other statements; without access, what was read
+// todo is what Apply has to do.
+type todo struct {
+	steps []step
+	probe bool // look at it from outside when they are done
 }
 
 // Diff implements resources.Resource.
 func (b *bucket) Diff(s resources.State) resources.Change {
 	st := s.(*state)
 	c := resources.Change{Summary: b.words(), Notes: b.notes(st)}
+	do := todo{steps: b.steps(b.settings(), st.found)}
+	why, unconnected := st.lookAgain(), st.unconnected()
 	switch {
 	case st.Missing && (!st.Existed.IsZero() || !b.Create):
 		return b.blocked(st)
 	case st.Missing:
-		c.Action, c.Private = resources.Create, steps{create: true, access: true}
-		c.Effects = append(c.Effects, resources.Effect{Verb: "create", Target: "bucket " + b.Name, Requests: 1})
-		c.Effects = append(c.Effects, b.accessEffects()...)
-	case !st.Access.Unreadable && !st.Access.Right:
-		c.Action, c.Private = resources.Update, steps{access: true}
-		c.Attrs = append(c.Attrs, b.accessAttr(st.Access.Words))
-		c.Effects = append(c.Effects, b.accessEffects()...)
-	case st.lookAgain() != "":
-		c.Action, c.Private = resources.Look, steps{others: st.Access.Others}
+		c.Action, do.steps = resources.Create, append([]step{b.creation()}, do.steps...)
+	case len(do.steps) > 0:
+		c.Action = resources.Update
+	case unconnected != "":
+		wait := b.manualStep(unconnected)
+		wait.Remember = map[string]any{existedRecord: b.existence(st)}
+		return wait
+	case why != "":
+		c.Action = resources.Look
 	default:
-		at := st.Existed
-		if at.IsZero() {
-			at = st.Now
-		}
 		c.Summary += "; " + st.Probes.Verdicts.String()
-		c.Remember = map[string]any{existedRecord: existed{Bucket: b.address(), At: at}, probesRecord: *st.Probes}
+		c.Remember = map[string]any{existedRecord: b.existence(st), probesRecord: *st.Probes}
 		return c
 	}
-	c.Effects = append(c.Effects, b.probeEffect(st))
+	do.probe = why != "" || slices.ContainsFunc(do.steps, func(s step) bool { return s.access })
+	b.show(&c, do.steps)
+	if do.probe {
+		c.Effects = append(c.Effects, b.probeEffect(st))
+	}
+	if st.Domain != "" && st.Probes == nil || st.Missing && b.publicURL() != "" {
+		c.Notes = append(c.Notes, "afterwards there is a manual step: "+b.PublicHost+" is to be connected to the bucket; the next plan shows how")
+	}
+	c.Private = do
 	return c
 }
 
-func (b *bucket) accessEffects() []resources.Effect {
-	e := resources.Effect{Verb: "set", Target: "ACL of " + b.Name, Requests: 1}
-	if b.provider.Public == objectstore.BucketPolicy {
-		e.Target, e.Requests = "policy of "+b.Name, 2
+// existence is what to remember of the bucket that is there.
+func (b *bucket) existence(st *state) existed {
+	at := st.Existed
+	if at.IsZero() {
+		at = st.Now
 	}
-	if b.Access == private {
-		e.Why, e.Destructive = "its objects will not be readable without a key any more", true
+	return existed{Bucket: b.address(), At: at}
+}
+
+// creation makes the bucket, with its ACL where it has one.
+func (b *bucket) creation() step {
+	acl := ""
+	if b.provider.Public == objectstore.BucketACL {
+		acl = bucketACL{public: b.Access == publicObjects}.canned()
 	}
-	return []resources.Effect{e}
+	return step{
+		phase: creating, access: true,
+		effect: resources.Effect{Verb: "create", Target: "bucket " + b.Name, Operations: once("CreateBucket")},
+		do: func(ctx context.Context, s *objectstore.Store) error {
+			return s.CreateBucket(ctx, b.Name, acl)
+		},
+	}
+}
+
+// policyPrefixes are the prefixes that our statement is to name; none where there is to be no statement.
+func (b *bucket) policyPrefixes() []string {
+	if b.Access == publicObjects {
+		return b.Prefixes
+	}
+	return nil
+}
+
+// words say in one line how the bucket is to be.
+func (b *bucket) words() string {
+	where := fmt.Sprintf("%s, %s %s: ", b.Name, b.Store.Provider, b.Store.Region)
+	hidden := strings.Join(b.hiddenPrefixes(), " and ") + " private"
+	switch {
+	case b.Access == private:
+		return where + "private"
+	case b.provider.Public == objectstore.BucketACL:
+		return where + "objects public by bucket ACL; backups/ only unguessable"
+	case b.provider.Public == objectstore.CustomDomain:
+		return where + "objects public at https://" + b.PublicHost + "; backups/ only unguessable"
+	case b.provider.Public == objectstore.ObjectACL:
+		return where + "bucket private, objects public by their own ACL; " + hidden
+	}
+	return where + "objects public by policy; " + hidden
 }
 
 // probeEffect counts what Probe sends: for the object a PUT, two HEAD and a DELETE by ourselves, and five anonymous requests;
 // for each private prefix four more; and for each prefix a listing of what a killed run may have left.
 func (b *bucket) probeEffect(st *state) resources.Effect {
-	requests := 10 + 5*int64(len(b.probes().PrivatePrefixes))
-	return resources.Effect{Verb: "probe", Target: b.address(), Requests: requests, Why: st.lookAgain()}
+	private := int64(len(b.probes().PrivatePrefixes))
+	operations := map[string]int64{
+		"ListObjectsV2": 1 + private, "PutObject": 1 + private, "HeadObject": 2 + private, "DeleteObject": 1 + private,
+		"AnonymousGET": 3 + private, "AnonymousPUT": 1, "AnonymousDELETE": 1,
+	}
+	target := b.address()
+	if url := b.publicURL(); url != "" {
+		operations["AnonymousGET"]++ // a listing there
+		target = url
+	}
+	return b.costs(resources.Effect{Verb: "probe", Target: target, Operations: operations, Why: st.lookAgain()})
 }
 
 func (b *bucket) notes(st *state) []string {
@@ -204,10 +289,14 @@ func (b *bucket) notes(st *state) []string {
 		notes = append(notes, b.Store.Provider+" makes all objects of a bucket public at once: backups/ and imports/ cannot be "+
 			"private there, only unguessable")
 	}
-	if st.Access.Unreadable {
+	if st.Unreadable {
 		notes = append(notes, "this key may not read the bucket's policy or ACL; judged by anonymous requests")
 	}
-	for _, sid := range st.Access.Foreign {
+	if b.provider.Public == objectstore.ObjectACL && st.Others != "" {
+		notes = append(notes, "the bucket has a policy that is not converge's, which goes before ACLs: it may lock keys out, or open "+
+			"more than the ACLs do; it is kept")
+	}
+	for _, sid := range st.Foreign {
 		notes = append(notes, fmt.Sprintf("the policy's statement %q, which is not converge's, allows everybody something; it is kept", sid))
 	}
 	return notes
@@ -230,30 +319,44 @@ func (b *bucket) blocked(st *state) resources.Change {
 	}
 }
 
-// Apply implements resources.Resource. The bucket is looked at from outside whatever was done.
+// Apply implements resources.Resource. It looks at the bucket from outside after all that decides about access.
 func (b *bucket) Apply(ctx context.Context, env resources.Env, c resources.Change) error {
 	s, err := b.clients.Store(b.Store)
 	if err != nil {
 		return err
 	}
-	todo, _ := c.Private.(steps)
-	if todo.create {
-		if err := s.CreateBucket(ctx, b.Name, b.bucketACL()); err != nil {
+	do, _ := c.Private.(todo)
+	for _, st := range do.steps {
+		if err := st.do(ctx, s); err != nil {
 			return err
 		}
 	}
-	if todo.access {
-		if todo.others, err = b.setAccess(ctx, s); err != nil {
-			return err
-		}
+	if !do.probe {
+		return nil
 	}
+	return b.probe(ctx, env, s)
+}
+
+// probe looks at the bucket from outside, and remembers what it saw where that is as it shall be. That no object can be read
+// through a custom domain is no failure where none ever could: then it is not connected yet.
+func (b *bucket) probe(ctx context.Context, env resources.Env, s *objectstore.Store) error {
 	verdicts, err := s.Probe(ctx, b.probes())
 	if err != nil {
 		return err
 	}
-	if failed := verdicts.Failed(); len(failed) > 0 {
+	failed := verdicts.Failed()
+	if len(failed) == 1 && failed[0].Name == "GET" && b.publicURL() != "" {
+		known := &state{}
+		if err := b.readRecords(env.ReadEnv, known); err != nil {
+			return err
+		}
+		if b.unserved = known.Probes == nil; b.unserved {
+			return nil
+		}
+	}
+	if len(failed) > 0 {
 		return b.exposed(verdicts, failed)
 	}
-	b.probed = &probes{Config: b.digest(), Others: todo.others, At: env.Clock.Now().UTC(), Verdicts: verdicts}
+	b.probed = &probes{Config: b.digest(), Others: b.others, At: env.Clock.Now().UTC(), Verdicts: verdicts}
 	return nil
 }

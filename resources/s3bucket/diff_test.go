@@ -1,6 +1,7 @@
 package s3bucket
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -13,13 +14,53 @@ import (
 
 var now = time.Date(2026, 11, 21, 2, 0, 0, 0, time.UTC)
 
+// as gives what was read of a bucket's settings, in their order.
+func as(values ...any) found { return found{Values: values} }
+
+// policyOf is a policy with our statement over the usual prefixes, and others.
+func policyOf(t *testing.T, ours bool, others ...string) *objectstore.Policy {
+	t.Helper()
+	text := ""
+	if len(others) > 0 {
+		text = `{"Version":"2012-10-17","Statement":[` + strings.Join(others, ",") + `]}`
+	}
+	p, err := objectstore.ParsePolicy(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ours {
+		p.SetPublic("my-instance-media", publicPrefixes)
+	}
+	return p
+}
+
+const theirs = `{"Sid":"Theirs","Effect":"Allow","Principal":"*","Action":"s3:GetObject","Resource":"arn:aws:s3:::my-instance-media/shared/*"}`
+
+// total is the sum of the requests that a change announces. It checks that each effect names them.
+func total(t *testing.T, c resources.Change) (sum int64) {
+	t.Helper()
+	for _, e := range c.Effects {
+		var n int64
+		for _, k := range e.Operations {
+			n += k
+		}
+		if n != e.Requests || n == 0 || e.Provider == "" {
+			t.Errorf("%s %s: %d requests, and its operations are %v of %q", e.Verb, e.Target, e.Requests, e.Operations, e.Provider)
+		}
+		sum += e.Requests
+	}
+	return sum
+}
+
 func TestDiff(t *testing.T) {
 	seenAt := func(at time.Time) *probes {
 		return &probes{At: at, Verdicts: objectstore.Verdicts{{Name: "GET", Status: 200, OK: true}}}
 	}
 	seen, seenWith := seenAt(now), seenAt(now)
 	seenWith.Others = "a"
-	right := access{Right: true, Words: "public-read"}
+	read, none := acl{"READ"}, acl{}
+	ours, noPolicy := policyOf(t, true), policyOf(t, false)
+	unreadable := found{Unreadable: true, Values: []any{nil}}
 	tests := []struct {
 		name     string
 		bucket   map[string]cty.Value
@@ -29,27 +70,28 @@ func TestDiff(t *testing.T) {
 		summary  string
 		requests int64
 	}{
-		{"as it should be", b2Bucket(), nil, state{Access: right, Probes: seen}, resources.None,
+		{"as it should be", b2Bucket(), nil, state{found: as(read), Probes: seen}, resources.None,
 			"my-instance-media, backblaze-b2 us-west-001: objects public by bucket ACL; backups/ only unguessable", 0},
-		{"new at B2", b2Bucket(), nil, state{Missing: true}, resources.Create, "objects public by bucket ACL", 12},
-		{"new at MinIO", minioBucket(), nil, state{Missing: true}, resources.Create, "objects public by policy; backups/ and imports/ private", 23},
-		{"not to be created", b2Bucket(), map[string]cty.Value{"create": cty.False}, state{Missing: true}, resources.Blocked, "create = false", 0},
-		{"gone", b2Bucket(), nil, state{Missing: true, Existed: now}, resources.Blocked, "it existed on 2026-11-21", 0},
-		{"ACL flipped", b2Bucket(), nil, state{Access: access{Words: "private"}, Probes: seen}, resources.Update, "public", 11},
-		{"policy gone", minioBucket(), nil, state{Access: access{Words: "not set"}, Probes: seen}, resources.Update, "public", 22},
-		{"never looked at", b2Bucket(), nil, state{Access: right}, resources.Look, "public", 10},
-		{"listable", b2Bucket(), nil, state{Access: right, Probes: seen, Listable: true}, resources.Look, "public", 10},
-		{"unreadable and looked at", b2Bucket(), nil, state{Access: access{Unreadable: true}, Probes: seen}, resources.None, "public", 0},
-		{"unreadable and never looked at", b2Bucket(), nil, state{Access: access{Unreadable: true}}, resources.Look, "public", 10},
-		{"a foreign statement came", minioBucket(), nil, state{Access: access{Right: true, Others: "b"}, Probes: seen}, resources.Look, "public", 20},
-		{"the foreign statement went", minioBucket(), nil, state{Access: access{Right: true}, Probes: seenWith}, resources.Look, "public", 20},
-		{"the same foreign statement", minioBucket(), nil, state{Access: access{Right: true, Others: "a"}, Probes: seenWith}, resources.None, "GET 200", 0},
-		{"a policy that was readable once", minioBucket(), nil, state{Access: access{Unreadable: true}, Probes: seenWith}, resources.None, "public", 0},
-		{"looked at six days ago", b2Bucket(), nil, state{Access: right, Probes: seenAt(now.AddDate(0, 0, -6))}, resources.None, "public", 0},
-		{"looked at a week ago", b2Bucket(), nil, state{Access: right, Probes: seenAt(now.AddDate(0, 0, -7))}, resources.Look, "public", 10},
-		{"looked at in a far future", b2Bucket(), nil, state{Access: right, Probes: seenAt(now.AddDate(1, 0, 0))}, resources.Look, "public", 10},
-		{"unreadable and looked at a week ago", b2Bucket(), nil, state{Access: access{Unreadable: true}, Probes: seenAt(now.AddDate(0, 0, -7))}, resources.Look, "public", 10},
-		{"private", minioBucket(), map[string]cty.Value{"access": cty.StringVal("private")}, state{Access: access{Words: "anyone"}}, resources.Update, ": private", 57},
+		{"new at B2", b2Bucket(), nil, state{found: found{Missing: true}}, resources.Create, "objects public by bucket ACL", 11},
+		{"new at MinIO", minioBucket(), nil, state{found: found{Missing: true}}, resources.Create, "objects public by policy; backups/ and imports/ private", 23},
+		{"not to be created", b2Bucket(), map[string]cty.Value{"create": cty.False}, state{found: found{Missing: true}}, resources.Blocked, "create = false", 0},
+		{"gone", b2Bucket(), nil, state{found: found{Missing: true}, Existed: now}, resources.Blocked, "it existed on 2026-11-21", 0},
+		{"ACL flipped", b2Bucket(), nil, state{found: as(none), Probes: seen}, resources.Update, "public", 11},
+		{"policy gone", minioBucket(), nil, state{found: as(noPolicy), Probes: seen}, resources.Update, "public", 22},
+		{"never looked at", b2Bucket(), nil, state{found: as(read)}, resources.Look, "public", 10},
+		{"listable", b2Bucket(), nil, state{found: as(read), Probes: seen, Listable: true}, resources.Look, "public", 10},
+		{"unreadable and looked at", b2Bucket(), nil, state{found: unreadable, Probes: seen}, resources.None, "public", 0},
+		{"unreadable and never looked at", b2Bucket(), nil, state{found: unreadable}, resources.Look, "public", 10},
+		{"a foreign statement came", minioBucket(), nil, state{found: as(ours), Others: "b", Probes: seen}, resources.Look, "public", 20},
+		{"the foreign statement went", minioBucket(), nil, state{found: as(ours), Probes: seenWith}, resources.Look, "public", 20},
+		{"the same foreign statement", minioBucket(), nil, state{found: as(ours), Others: "a", Probes: seenWith}, resources.None, "GET 200", 0},
+		{"a policy that was readable once", minioBucket(), nil, state{found: unreadable, Probes: seenWith}, resources.None, "public", 0},
+		{"looked at six days ago", b2Bucket(), nil, state{found: as(read), Probes: seenAt(now.AddDate(0, 0, -6))}, resources.None, "public", 0},
+		{"looked at a week ago", b2Bucket(), nil, state{found: as(read), Probes: seenAt(now.AddDate(0, 0, -7))}, resources.Look, "public", 10},
+		{"looked at in a far future", b2Bucket(), nil, state{found: as(read), Probes: seenAt(now.AddDate(1, 0, 0))}, resources.Look, "public", 10},
+		{"unreadable and looked at a week ago", b2Bucket(), nil, state{found: unreadable, Probes: seenAt(now.AddDate(0, 0, -7))}, resources.Look, "public", 10},
+		{"private", minioBucket(), map[string]cty.Value{"access": cty.StringVal("private")}, state{found: as(ours)}, resources.Update, ": private", 57},
+		{"new and private", minioBucket(), map[string]cty.Value{"access": cty.StringVal("private")}, state{found: found{Missing: true}}, resources.Create, ": private", 56},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -59,12 +101,11 @@ func TestDiff(t *testing.T) {
 			b, _ := mustMake(t, tt.bucket)
 			tt.state.Now = now
 			c := b.Diff(&tt.state)
-			var requests int64
-			for _, e := range c.Effects {
-				requests += e.Requests
-			}
-			if c.Action != tt.action || !strings.Contains(c.Summary, tt.summary) || requests != tt.requests {
+			if requests := total(t, c); c.Action != tt.action || !strings.Contains(c.Summary, tt.summary) || requests != tt.requests {
 				t.Errorf("change = %s %q with %d requests, want %s %q with %d", c.Action, c.Summary, requests, tt.action, tt.summary, tt.requests)
+			}
+			if again := b.Diff(&tt.state); !reflect.DeepEqual(again.Effects, c.Effects) || !reflect.DeepEqual(again.Attrs, c.Attrs) {
+				t.Errorf("asked again, the difference is another: %+v", again)
 			}
 			if c.Action == resources.Blocked && len(c.Notes) == 0 {
 				t.Error("a blocked change does not say what to do")

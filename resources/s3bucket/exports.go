@@ -1,6 +1,8 @@
 package s3bucket
 
 import (
+	"cmp"
+
 	"github.com/zclconf/go-cty/cty"
 )
 
@@ -15,14 +17,26 @@ func (b *bucket) objectACL() string {
 func (b *bucket) exports() cty.Value {
 	return cty.ObjectVal(map[string]cty.Value{
 		"name":         cty.StringVal(b.Name),
-		"host":         cty.StringVal(b.Store.BucketHost(b.Name)),
-		"url":          cty.StringVal(b.Store.BucketURL(b.Name)),
-		"path_style":   cty.BoolVal(b.Store.PathStyle),
+		"host":         cty.StringVal(b.readHost()),
+		"url":          cty.StringVal(b.readURL()),
+		"path_style":   cty.BoolVal(b.Store.PathStyle && b.publicURL() == ""),
 		"provider":     cty.StringVal(b.Store.Provider),
 		"store":        b.storeValue(),
 		"object_acl":   cty.StringVal(b.objectACL()),
 		"mastodon_env": b.mastodonEnv(),
 	})
+}
+
+// readURL is where everybody reads the objects: the custom domain where there is one, else the store.
+func (b *bucket) readURL() string {
+	return cmp.Or(b.publicURL(), b.Store.BucketURL(b.Name))
+}
+
+func (b *bucket) readHost() string {
+	if b.publicURL() != "" {
+		return b.PublicHost
+	}
+	return b.Store.BucketHost(b.Name)
 }
 
 func (b *bucket) storeValue() cty.Value {

@@ -47,8 +47,8 @@ func Kind(clients *objectstore.Clients) *resources.Kind {
 
 func attrs() []resources.Attr {
 	ensure := resources.EnsureAttr()
-	ensure.Doc = "With \"absent\" what converge opened is closed again: its statement of the policy, or the ACL. The bucket and its " +
-		"objects are never deleted."
+	ensure.Doc = "With \"absent\" what converge set is taken out again: its statement of the policy, or the ACL, its rule of cors and " +
+		"of lifecycle as far as those blocks are written. The bucket and its objects are never deleted, nor old versions."
 	return []resources.Attr{
 		{Name: "store", Ref: []string{"object_store"}, Required: true, Secret: true, Doc: "The object store that the bucket is at."},
 		{Name: "name", Type: cty.String, Required: true, Doc: "The bucket's name."},
@@ -64,6 +64,18 @@ func attrs() []resources.Attr {
 			Doc: "Below which prefixes objects are public, with a slash at the end of each. Each ends in a directory of Mastodon's " +
 				"public media, after S3_KEY_PREFIX where that is set: \"media/accounts/\". Where the provider makes the whole " +
 				"bucket public (backblaze-b2), it has no effect. Not written: those of Mastodon's media, without backups/ and imports/."},
+		{Name: "public_host", Type: cty.String,
+			Doc: "The host name at which everybody reads the objects, where that is not the store's own address: required with " +
+				"\"public-objects\" at cloudflare-r2 and garage, and nowhere else. It is connected to the bucket in the provider's " +
+				"console; until it is, converge says how, and what depends on the bucket waits."},
+		{Name: "cors", Block: corsAttrs(),
+			Doc: "Which pages of other origins may use the objects at the store's address, as one rule of the id converge; other rules " +
+				"stay. Not written: not looked at. Behind an nginx_site it is not needed."},
+		{Name: "lifecycle", Block: lifecycleAttrs(),
+			Doc: "What the store deletes by itself, as one rule of the id converge; other rules stay. Not written: not looked at."},
+		{Name: "versioning", Type: cty.Bool,
+			Doc: "Whether the bucket keeps old versions of what is overwritten or deleted. With false it keeps no new ones, and those " +
+				"that there are stay. Not written: not looked at."},
 		ensure,
 	}
 }
@@ -96,6 +108,11 @@ type config struct {
 	App      *credentials       `attr:"app_credentials"`
 	Prefixes []string           `attr:"public_prefixes"`
 	Ensure   string             `attr:"ensure"`
+
+	PublicHost string          `attr:"public_host"`
+	CORS       *corsBlock      `attr:"cors"`
+	Lifecycle  *lifecycleBlock `attr:"lifecycle"`
+	Versioning *bool           // nil: not managed
 }
 
 type credentials struct {
@@ -112,7 +129,14 @@ func newBucket(clients *objectstore.Clients, written cty.Value) (resources.Resou
 	if !ok {
 		return nil, cty.NilVal, attrError(fmt.Errorf("there is no provider %q", c.Store.Provider), "store")
 	}
+	if v := written.GetAttr("versioning"); !v.IsNull() {
+		on := v.True()
+		c.Versioning = &on
+	}
 	if err := c.check(provider); err != nil {
+		return nil, cty.NilVal, err
+	}
+	if err := c.checkSettings(provider, written); err != nil {
 		return nil, cty.NilVal, err
 	}
 	b := &bucket{config: c, provider: provider, clients: clients}
@@ -147,6 +171,29 @@ func (c *config) check(p *objectstore.Provider) error {
 			if strings.HasPrefix(h, prefix) {
 				return attrError(fmt.Errorf("%q would make %s public; leave it out", prefix, h), "public_prefixes")
 			}
+		}
+	}
+	return nil
+}
+
+// checkSettings refuses what the provider does not have.
+func (c *config) checkSettings(p *objectstore.Provider, written cty.Value) error {
+	if err := c.checkPublicHost(p); err != nil {
+		return attrError(err, "public_host")
+	}
+	if c.CORS != nil {
+		if err := c.CORS.check(p); err != nil {
+			return err
+		}
+	}
+	if c.Lifecycle != nil {
+		if err := c.Lifecycle.check(p, written.GetAttr("lifecycle")); err != nil {
+			return err
+		}
+	}
+	if c.Versioning != nil {
+		if err := checkVersioning(p, *c.Versioning); err != nil {
+			return attrError(err, "versioning")
 		}
 	}
 	return nil

@@ -12,7 +12,7 @@ import (
 // probes says what is to be seen from outside. By policy a prefix can be open on its own, so all that shall not be are looked
 // at; of a private bucket its root besides. A bucket ACL opens everything or nothing, which one object tells.
 func (b *bucket) probes() objectstore.Probes {
-	p := objectstore.Probes{Bucket: b.Name, Public: b.Access == publicObjects, Settle: settle}
+	p := objectstore.Probes{Bucket: b.Name, Public: b.Access == publicObjects, PublicURL: b.publicURL(), Settle: settle}
 	if p.Public {
 		p.PublicPrefix = b.Prefixes[0]
 	}
@@ -54,6 +54,11 @@ func (b *bucket) meaning(v objectstore.Verdict) string {
 func (b *bucket) remedy(v objectstore.Verdict) string {
 	policy := b.provider.Public == objectstore.BucketPolicy
 	switch {
+	case v.Name == "GET" && b.publicURL() != "":
+		return fmt.Sprintf("It could be read at %s before: look at the status of the custom domain in the provider's console, and "+
+			"whether its name still leads there.", b.publicURL())
+	case v.Name == "GET" && b.Access == publicObjects && b.provider.Public == objectstore.ObjectACL:
+		return "Look for a policy of the bucket, which goes before the ACLs of its objects, and let converge's key set the ACL of what it uploads."
 	case v.Name == "GET" && b.Access == publicObjects && policy:
 		return "Look for a Deny in the bucket's policy, and let converge's key set the policy (s3:GetBucketPolicy, s3:PutBucketPolicy)."
 	case v.Name == "GET" && b.Access == publicObjects:

@@ -1,0 +1,64 @@
+package objectstore
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+)
+
+// Domain is what the address of a bucket's custom domain answers to somebody without a key.
+type Domain struct {
+	Silent   string // why it did not answer; "" where it did, whatever it said
+	Listable bool   // it gave a listing
+}
+
+// Domain asks an address, such as "https://media.example.com", for a listing: one anonymous request. Whether the bucket is
+// connected to it cannot be told from that, for a bucket that is has no page there either.
+func (s *Store) Domain(ctx context.Context, address string) Domain {
+	var d Domain
+	err := s.do(ctx, "AnonymousGET", func(ctx context.Context) error {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, address+"/?list-type=2&max-keys=1", nil)
+		if err != nil {
+			return err
+		}
+		resp, err := s.http.Do(req)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = resp.Body.Close() }()
+		page, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+		if err != nil {
+			return err
+		}
+		if resp.StatusCode >= 500 {
+			return &reply{is: ErrUnreachable, status: resp.StatusCode, header: resp.Header}
+		}
+		// A website may have a page of its own there, so that the status alone says nothing.
+		d.Listable = resp.StatusCode == http.StatusOK && bytes.Contains(page, []byte("<ListBucketResult"))
+		return nil
+	})
+	var r *reply
+	switch {
+	case err == nil:
+	case errors.As(err, &r) && r.status != 0:
+		d.Silent = fmt.Sprintf("it answers %d", r.status)
+	case errors.As(err, &r):
+		d.Silent = r.message
+	default:
+		d.Silent = err.Error()
+	}
+	return d
+}
+
+// getPublic asks for the object where it is to be public. That nothing answers there is a verdict: there may be no such host
+// yet, and the store itself is up.
+func (p *prober) getPublic(ctx context.Context, object string, want func(int) bool) error {
+	status, err := p.settledAt(ctx, http.MethodGet, p.PublicURL, "/"+object, want)
+	if errors.Is(err, ErrUnreachable) && ctx.Err() == nil {
+		status, err = 0, nil
+	}
+	return p.judge("GET", status, want(status), err)
+}

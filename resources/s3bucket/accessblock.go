@@ -1,0 +1,71 @@
+package s3bucket
+
+import (
+	"context"
+
+	"github.com/converge-agent/converge/objectstore"
+	"github.com/converge-agent/converge/resources"
+)
+
+// accessBlock is the public access block, of which new buckets at Amazon have all four switches on. Those of ACLs stay on. Those
+// of policies are off where a policy makes objects public, and only then.
+type accessBlock struct{ public bool }
+
+func (accessBlock) operation() string { return "GetPublicAccessBlock" }
+func (accessBlock) access() bool      { return true }
+
+func (a accessBlock) withdrawn() setting {
+	if !a.public {
+		return nil
+	}
+	return accessBlock{}
+}
+
+func (accessBlock) read(ctx context.Context, s *objectstore.Store, bucket string) (any, error) {
+	return s.GetPublicAccessBlock(ctx, bucket)
+}
+
+func (a accessBlock) want() objectstore.PublicAccessBlock {
+	return objectstore.PublicAccessBlock{
+		BlockPublicACLs: true, IgnorePublicACLs: true, BlockPublicPolicy: !a.public, RestrictPublic: !a.public,
+	}
+}
+
+// steps lock after everything was closed. They unlock in two: first a policy for everybody may be set, and does not count; and
+// once it is the right one, it counts. A wrong statement that stands there already is never in force for a moment.
+func (a accessBlock) steps(bucket string, found any) []step {
+	now, read := found.(objectstore.PublicAccessBlock)
+	if !read { // how new buckets are
+		now = accessBlock{}.want()
+	}
+	want := a.want()
+	if now == want {
+		return nil
+	}
+	shown := resources.AttrDiff{Name: "public access block", Before: now.String(), After: want.String()}
+	if !a.public {
+		return []step{putBlock(bucket, locking, shown, want)}
+	}
+	first := want
+	first.RestrictPublic = now.RestrictPublic
+	switch {
+	case !now.RestrictPublic:
+		return []step{putBlock(bucket, preparing, shown, want)}
+	case now == first:
+		return []step{putBlock(bucket, opening, shown, want)}
+	}
+	return []step{
+		putBlock(bucket, preparing, shown, first),
+		putBlock(bucket, opening, resources.AttrDiff{}, want),
+	}
+}
+
+func putBlock(bucket string, when phase, shown resources.AttrDiff, to objectstore.PublicAccessBlock) step {
+	return step{
+		phase: when, attr: shown,
+		effect: resources.Effect{Verb: "set", Target: "public access block of " + bucket + ": " + to.String(), Operations: once("PutPublicAccessBlock")},
+		do: func(ctx context.Context, s *objectstore.Store) error {
+			return s.PutPublicAccessBlock(ctx, bucket, to)
+		},
+	}
+}
