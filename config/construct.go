@@ -32,6 +32,8 @@ func (e *evaluator) construct(u *unit, i *instance, config cty.Value) {
 		return
 	case kind.Facts != nil:
 		e.readFacts(u, i, config)
+	case kind.Ask != nil && kind.Ask(config) != "":
+		e.findFirst(u, i, config, kind.Ask(config))
 	case kind.New != nil:
 		e.callNew(u, i, config)
 	default:
@@ -83,6 +85,42 @@ func (e *evaluator) readFacts(u *unit, i *instance, config cty.Value) {
 		return
 	}
 	i.exports = exports
+}
+
+// findFirst has the value of an attribute found that New needs and nobody wrote.
+func (e *evaluator) findFirst(u *unit, i *instance, config cty.Value, attr string) {
+	e.ask()
+	switch {
+	case e.env == nil:
+		e.callNew(u, i, config)
+		return
+	case !i.managed:
+		e.unknown(u, i, "it is switched off by when, so nobody is asked for its "+attr)
+		return
+	}
+	ctx, cancel := resources.Within(e.ctx, i.timeout)
+	defer cancel()
+	found, err := u.block.kind.Find(ctx, *e.env, config)
+	if err == nil {
+		i.asked = attr
+		i.facts, err = digestOf(plainData(found, true))
+	}
+	switch {
+	case err == nil:
+		e.callNew(u, i, with(config, attr, found))
+	case i.err != nil:
+		e.unknown(u, i, "") // a secret is missing, which says more
+	default:
+		i.fail(u, &failure{origin: u, err: resources.TimedOut(ctx, err)})
+	}
+}
+
+// with is config with another value of one attribute.
+func with(config cty.Value, attr string, value cty.Value) cty.Value {
+	bare, marks := config.Unmark()
+	attrs := bare.AsValueMap()
+	attrs[attr] = value
+	return cty.ObjectVal(attrs).WithMarks(marks)
 }
 
 func (e *evaluator) callNew(u *unit, i *instance, config cty.Value) {

@@ -233,6 +233,7 @@ func (e *evaluator) node(u *unit, i *instance) resources.Node {
 		Where:   place(u.at),
 		Config:  i.digest,
 		Facts:   i.facts,
+		Asked:   i.asked,
 		Timeout: i.timeout,
 		Retry:   i.retry,
 		Absent:  i.absent,

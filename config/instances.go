@@ -28,6 +28,7 @@ type instance struct {
 	resource resources.Resource
 	digest   string
 	facts    string // digest of what was read; "" of a kind without facts
+	asked    string // the attribute that was found, of a kind that asks
 	timeout  time.Duration
 	retry    resources.Retry
 	absent   bool // ensure is "absent"

@@ -122,7 +122,7 @@ func (v *view) List(string) ([]string, error) { return nil, errors.New("not aske
 func text(s string) host.File { return host.File{Content: []byte(s), Mode: 0o600} }
 
 func (w *world) kinds() []*resources.Kind {
-	return []*resources.Kind{w.instanceKind(), storeKind(), bucketKind(), passerKind(), copierKind(), siteKind(), certKind(), envKind(), unitKind(), valueKind()}
+	return []*resources.Kind{w.instanceKind(), w.askerKind(), storeKind(), bucketKind(), passerKind(), copierKind(), siteKind(), certKind(), envKind(), unitKind(), valueKind()}
 }
 
 // instanceKind is a fact kind.
@@ -145,6 +145,45 @@ func (w *world) instanceKind() *resources.Kind {
 				"env_path": cty.StringVal(path + "/.env.production"),
 				"units":    cty.ListVal([]cty.Value{cty.StringVal("web"), cty.StringVal("sidekiq")}),
 			}), nil
+		},
+	}
+}
+
+// askerKind has its place found on the host where it is not written.
+func (w *world) askerKind() *resources.Kind {
+	return &resources.Kind{
+		Name: "asker",
+		Attrs: []resources.Attr{
+			{Name: "of", Type: cty.String, Required: true, Secret: true}, {Name: "place", Type: cty.String}, {Name: "size", Type: cty.String},
+		},
+		Exports: []resources.Attr{{Name: "place", Type: cty.String}, {Name: "size", Type: cty.String}},
+		Ask: func(c cty.Value) string {
+			if c.GetAttr("place").IsNull() {
+				return "place"
+			}
+			return ""
+		},
+		Find: func(_ context.Context, env resources.ReadEnv, c cty.Value) (cty.Value, error) {
+			of := secret.FromValue(c.GetAttr("of"))
+			if of.Missing() != nil {
+				return cty.NilVal, of.Missing()
+			}
+			w.facts = append(w.facts, of.Reveal())
+			f, err := env.Files.Lookup("/places/" + of.Reveal())
+			if err != nil || f == nil {
+				return cty.NilVal, diag.New("ask for a place", "nobody answers", "Write place.")
+			}
+			return cty.StringVal(string(f.Content)), nil
+		},
+		New: func(_ resources.Address, c cty.Value) (resources.Resource, cty.Value, error) {
+			if c.GetAttr("size").RawEquals(cty.StringVal("wrong")) {
+				return nil, cty.NilVal, &resources.AttrError{Path: []string{"size"}, Err: errors.New("it is no size")}
+			}
+			place := c.GetAttr("place")
+			if place.IsNull() {
+				place = cty.UnknownVal(cty.String)
+			}
+			return nil, cty.ObjectVal(map[string]cty.Value{"place": place, "size": c.GetAttr("size")}), nil
 		},
 	}
 }

@@ -2,14 +2,9 @@ package objectstore
 
 import (
 	"cmp"
-	"errors"
-	"fmt"
-	"net/url"
 	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/converge-agent/converge/secret"
 )
 
 // Public is how a provider is told that anyone may read objects.
@@ -54,9 +49,11 @@ type Provider struct {
 
 	// Endpoint is the address of the store with {region} and {account} in it; "" where every installation has its own.
 	Endpoint string
-	// Account is the form of the account's id in Endpoint, and AccountExample is one; nil where it takes none.
+	// Account is the form of the account's id in Endpoint, and AccountExample is one; nil where it takes none. Jurisdictions are
+	// labels that may stand behind it in a written endpoint.
 	Account        *regexp.Regexp
 	AccountExample string
+	Jurisdictions  []string
 	// Discovery is the address that tells the endpoint of an access key; "" where there is none.
 	Discovery string
 	// HTTPSOnly says that the store does not answer plain HTTP.
@@ -185,71 +182,7 @@ func Names() []string {
 	return names
 }
 
-// CheckRegion says what is wrong with the name of a region; nil when nothing is.
-func (p *Provider) CheckRegion(region string) error {
-	if !p.Region.MatchString(region) {
-		return fmt.Errorf("%q is not a region of %s; write one such as %q", region, p.Name, p.RegionExample)
-	}
-	return nil
-}
-
 // EndpointOf returns the address of the store in a region and for an account, or "" where only its owner knows it.
 func (p *Provider) EndpointOf(region, account string) string {
 	return strings.NewReplacer("{region}", region, "{account}", account).Replace(p.Endpoint)
-}
-
-// CheckEndpoint says what is wrong with a written endpoint; nil when nothing is.
-func (p *Provider) CheckEndpoint(endpoint, region, account string) error {
-	u, err := url.Parse(endpoint)
-	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		return fmt.Errorf("%q is not the address of a store; write one such as \"https://s3.example.com\"", endpoint)
-	}
-	bare := u.Scheme + "://" + u.Host
-	known := p.EndpointOf(region, account)
-	switch {
-	case u.User != nil:
-		return errors.New("it holds a user name; keys are written in access_key_id and secret_access_key")
-	case endpoint != bare:
-		return fmt.Errorf("%q holds more than the store, perhaps the bucket; write %q", endpoint, bare)
-	case p.HTTPSOnly && u.Scheme != "https":
-		return fmt.Errorf("%s answers https only; write %q", p.Name, "https://"+u.Host)
-	case known != "" && strings.HasSuffix(u.Host, "."+strings.TrimPrefix(known, "https://")):
-		return fmt.Errorf("%q has the bucket in it; write %q, or leave the endpoint out", endpoint, known)
-	}
-	return nil
-}
-
-// CheckBucket says what is wrong with the name of a bucket at a store; nil when nothing is.
-func (p *Provider) CheckBucket(name string, c Config) error {
-	switch {
-	case !p.BucketName.MatchString(name), strings.Contains(name, ".."), p.BucketReserved != "" && strings.HasPrefix(name, p.BucketReserved):
-		return fmt.Errorf("%q is not the name of a bucket at %s: %s", name, p.Name, p.BucketRule)
-	case strings.HasPrefix(c.Host(), name+"."):
-		return fmt.Errorf("the endpoint %q of the store begins with this bucket; write it without", c.Endpoint)
-	case !c.PathStyle && strings.Contains(name, ".") && strings.HasPrefix(c.Endpoint, "https:"):
-		return errors.New("its dots make a host name that no certificate of the store fits; set path_style = true on the store")
-	}
-	return nil
-}
-
-// CheckKeyID says what is wrong with an access key id by its shape alone, without showing it; nil when nothing is, and for
-// a missing secret.
-func (p *Provider) CheckKeyID(id secret.String) error {
-	if err := p.CheckSecret(id); err != nil || id.Missing() != nil {
-		return err
-	}
-	if p.IsMasterKey != nil && p.IsMasterKey(id.Reveal()) {
-		return fmt.Errorf("this is the account's master key, which the S3 interface of %s refuses; make an application key "+
-			"in its web console, and write that", p.Name)
-	}
-	return nil
-}
-
-// CheckSecret says what is wrong with a secret access key by its shape alone, without showing it; nil when nothing is, and
-// for a missing secret.
-func (p *Provider) CheckSecret(key secret.String) error {
-	if text := key.Reveal(); key.Missing() == nil && (text == "" || strings.ContainsAny(text, " \t\r\n\"'")) {
-		return errors.New("it is empty, or has a blank, a line break or a quote in it; write the bare key")
-	}
-	return nil
 }

@@ -192,6 +192,7 @@ var providers = []*Provider{
 		Endpoint:       "https://{account}.r2.cloudflarestorage.com",
 		Account:        hex32,
 		AccountExample: "023e105f4ecef8ad9ca31a8372d0c353",
+		Jurisdictions:  []string{"eu", "fedramp"},
 		HTTPSOnly:      true,
 		Region:         regexp.MustCompile(`^auto$`),
 		RegionExample:  "auto",

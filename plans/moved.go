@@ -43,6 +43,8 @@ func (e *Engine) moved(was *SavedResource, it *Item) string {
 		return "it is new in the configuration"
 	case was.Config != e.configKey(it.Node):
 		return "its configuration"
+	case was.Facts != e.Records.Keyed(it.Node.Facts) && it.Node.Asked != "":
+		return fmt.Sprintf("its %s, as the provider tells it", it.Node.Asked)
 	case was.Facts != e.Records.Keyed(it.Node.Facts):
 		return "the facts that it reads from the host"
 	case was.Change != e.changeKey(it):

@@ -87,6 +87,10 @@ func TestSavedPlanNamesWhatMoved(t *testing.T) {
 		"timeout": {func(_ *fixture, n []resources.Node) []resources.Node { n[2].Timeout = time.Hour; return n }, "stub.c: its configuration"},
 		"facts": {func(_ *fixture, n []resources.Node) []resources.Node { n[3].Facts = "others"; return n },
 			"stub.facts: the facts that it reads from the host"},
+		"an endpoint": {func(_ *fixture, n []resources.Node) []resources.Node {
+			n[3].Facts, n[3].Asked = "others", "endpoint"
+			return n
+		}, "stub.facts: its endpoint, as the provider tells it"},
 		"gone and new": {func(_ *fixture, n []resources.Node) []resources.Node { n[2].Address = addr("d"); return n },
 			"stub.d: it is new in the configuration\nstub.c: it is no longer in the configuration"},
 	} {

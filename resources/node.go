@@ -12,8 +12,10 @@ type Node struct {
 	Needs []Address
 	// Config stands for the written configuration, secrets included, by a digest. The engine keys it before keeping it.
 	Config string
-	// Facts stands for what a block of facts was found to be, by a digest like Config; "" for every other kind.
+	// Facts stands for what a block of facts was found to be, by a digest like Config; "" for every other kind, but for one of
+	// which the attribute Asked was found (Kind.Find): it stands for that.
 	Facts string
+	Asked string
 	// Timeout bounds each Read and each Apply; 0: nothing does.
 	Timeout time.Duration
 	// Retry says how often a failed Apply is tried, and with what pause.

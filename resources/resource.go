@@ -24,6 +24,12 @@ type Kind struct {
 	// Facts, of a fact kind, reads the exports from the host before planning. Such a kind has no New.
 	Facts func(ctx context.Context, env ReadEnv, config cty.Value) (cty.Value, error)
 
+	// Ask, of a kind with New, names the attribute that was not written and that only somebody outside can tell; "" where what is
+	// written suffices. It is pure. Find then finds its value before planning, and New gets it as if it had been written. While
+	// validating nobody is asked: New gets a null, and leaves the exports unknown that come of it.
+	Ask  func(config cty.Value) (attr string)
+	Find func(ctx context.Context, env ReadEnv, config cty.Value) (cty.Value, error)
+
 	// New makes the resource and its exports from a checked configuration: every attribute present, of its type, null or
 	// its default where it was not written. It is pure. A nil Resource is a kind that only exports, such as a store.
 	// Errors that belong to one attribute are *AttrError.

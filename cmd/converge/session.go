@@ -77,7 +77,8 @@ func (s *session) close() { s.units.Close() }
 // open loads the configuration of a command and the host that it is for. Diagnostics are printed.
 func (s *source) open(t *terminal, args []string) (*session, error) {
 	stores := objectstore.NewClients()
-	kinds := all.Kinds(all.Deps{Stores: stores, Issuer: acme.NewIssuer()})
+	endpoints := &objectstore.Endpoints{}
+	kinds := all.Kinds(all.Deps{Stores: stores, Endpoints: endpoints, Issuer: acme.NewIssuer()})
 	cfg, err := s.load(t, kinds, args)
 	if err != nil {
 		return nil, err
@@ -86,6 +87,7 @@ func (s *source) open(t *terminal, args []string) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
+	endpoints.Kept = session.engine.Records
 	session.config, session.stores, session.path = cfg, stores, configPath(args)
 	session.engine.Records.Source, err = configDir(session.path)
 	return session, err

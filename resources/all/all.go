@@ -26,6 +26,8 @@ import (
 type Deps struct {
 	// Stores are the clients of the object stores, so that pacing and counting are per store.
 	Stores *objectstore.Clients
+	// Endpoints finds the endpoints that only a provider can tell.
+	Endpoints *objectstore.Endpoints
 	// Issuer gets certificates.
 	Issuer acme.Issuer
 }
@@ -34,7 +36,7 @@ type Deps struct {
 func Kinds(d Deps) []*resources.Kind {
 	return []*resources.Kind{
 		mastodoninstance.Kind(),
-		store.Kind(),
+		store.Kind(d.Endpoints),
 		s3bucket.Kind(d.Stores),
 		s3sync.Kind(d.Stores),
 		acmecertificate.Kind(d.Issuer),

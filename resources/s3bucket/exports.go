@@ -2,6 +2,7 @@ package s3bucket
 
 import (
 	"cmp"
+	"strconv"
 
 	"github.com/zclconf/go-cty/cty"
 )
@@ -49,24 +50,34 @@ func (b *bucket) storeValue() cty.Value {
 		"ca_file":           cty.StringVal(b.Store.CAFile),
 		"access_key_id":     b.Store.AccessKeyID.Value(),
 		"secret_access_key": b.Store.SecretAccessKey.Value(),
+
+		"public_by":          cty.StringVal(b.Store.PublicBy),
+		"conditional_writes": cty.StringVal(string(b.Store.ConditionalWrites)),
+		"checksum_headers":   cty.StringVal(string(b.Store.ChecksumHeaders)),
+		"batch_delete":       cty.StringVal(string(b.Store.BatchDelete)),
 	})
 }
 
 // mastodonEnv is the same for all versions from 4.0 on, so that an upgrade of Mastodon cannot break uploads before converge
-// runs again (names and meanings: Mastodon 4.6.5 config/initializers/paperclip.rb).
+// runs again (names and meanings: Mastodon 4.6.5 config/initializers/paperclip.rb, app/lib/attachment_batch.rb). What must not
+// stay from another provider is written even where it is Mastodon's default.
 func (b *bucket) mastodonEnv() cty.Value {
 	env := map[string]cty.Value{
 		"S3_ENABLED":  cty.StringVal("true"), // exactly so: "True" and "1" leave the media on the disk
 		"S3_BUCKET":   cty.StringVal(b.Name),
-		"S3_REGION":   cty.StringVal(b.Store.Region),
+		"S3_REGION":   cty.StringVal(b.provider.SigningRegion(b.Store.Region)),
 		"S3_ENDPOINT": cty.StringVal(b.Store.Endpoint),
 		"S3_HOSTNAME": cty.StringVal(b.Store.Host()), // in addresses without S3_ALIAS_HOST, with the bucket in the path
 		"S3_PROTOCOL": cty.StringVal("https"),        // of addresses; in production the CSP allows no other
 
+		// Only "true" has the bucket stand in the host name.
+		"S3_OVERRIDE_PATH_STYLE": cty.StringVal(strconv.FormatBool(!b.Store.PathStyle)),
+
 		// Written and empty means that no ACL is sent; not written would mean public-read.
 		"S3_PERMISSION": cty.StringVal(b.objectACL()),
 
-		// Downloads for reprocessing in one request, not in ranges; uploads are not concerned.
+		// Downloads for reprocessing in one request, not in ranges, which Wasabi, Exoscale and OVH answer wrongly
+		// (mastodon/mastodon#16822, #26394, #29186); uploads are not concerned.
 		"S3_FORCE_SINGLE_REQUEST": cty.StringVal("true"),
 		// Bytes, as the default is. The documentation words it "15 (megabytes)", and a literal 15 breaks uploads.
 		"S3_MULTIPART_THRESHOLD": cty.StringVal("15728640"),
@@ -78,8 +89,16 @@ func (b *bucket) mastodonEnv() cty.Value {
 		"AWS_REQUEST_CHECKSUM_CALCULATION": cty.StringVal("when_required"),
 		"AWS_RESPONSE_CHECKSUM_VALIDATION": cty.StringVal("when_required"),
 	}
-	if !b.Store.PathStyle {
-		env["S3_OVERRIDE_PATH_STYLE"] = cty.StringVal("true")
+	if b.publicURL() != "" {
+		env["S3_ALIAS_HOST"] = cty.StringVal(b.PublicHost) // nobody can read at the store's own address
+	}
+	if b.provider.RefusesChecksums {
+		env["S3_ENABLE_CHECKSUM_MODE"] = cty.StringVal("false")
+	}
+	if !b.provider.BatchDelete {
+		// Mastodon deletes many objects in one request whatever it is told; fewer at a time fail less, and are tried more often.
+		env["S3_BATCH_DELETE_LIMIT"] = cty.StringVal("100")
+		env["S3_BATCH_DELETE_RETRY"] = cty.StringVal("5")
 	}
 	if b.App != nil {
 		env["AWS_ACCESS_KEY_ID"] = b.App.AccessKeyID.Value()

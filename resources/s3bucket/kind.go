@@ -84,6 +84,7 @@ func exports() []resources.Attr {
 	store := cty.Object(map[string]cty.Type{
 		"provider": cty.String, "region": cty.String, "endpoint": cty.String, "host": cty.String, "path_style": cty.Bool,
 		"ca_file": cty.String, "access_key_id": cty.String, "secret_access_key": cty.String,
+		"public_by": cty.String, "conditional_writes": cty.String, "checksum_headers": cty.String, "batch_delete": cty.String,
 	})
 	return []resources.Attr{
 		{Name: "name", Type: cty.String, Doc: "The bucket's name."},

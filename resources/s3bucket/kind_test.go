@@ -106,6 +106,7 @@ func TestMastodonEnv(t *testing.T) {
 		"S3_HOSTNAME": "s3.us-west-001.backblazeb2.com", "S3_ENDPOINT": "https://s3.us-west-001.backblazeb2.com",
 		"S3_PERMISSION": "", "S3_FORCE_SINGLE_REQUEST": "true", "S3_MULTIPART_THRESHOLD": "15728640", "S3_READ_TIMEOUT": "60",
 		"S3_RETRY_LIMIT": "3", "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required", "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
+		"S3_OVERRIDE_PATH_STYLE": "false", "S3_ENABLE_CHECKSUM_MODE": "false",
 	}
 	read := func(written map[string]cty.Value) map[string]string {
 		_, exports := mustMake(t, written)
@@ -124,8 +125,8 @@ func TestMastodonEnv(t *testing.T) {
 		t.Errorf("without app_credentials: %v\nwant %v", got, want)
 	}
 	withApp := b2Bucket()
-	withApp["app_credentials"] = appCredentials("appid", "appsecret")
-	want["AWS_ACCESS_KEY_ID"], want["AWS_SECRET_ACCESS_KEY"] = "appid", "appsecret"
+	withApp["app_credentials"] = appCredentials("0014aa9865d6f0000000000c1", "appsecret")
+	want["AWS_ACCESS_KEY_ID"], want["AWS_SECRET_ACCESS_KEY"] = "0014aa9865d6f0000000000c1", "appsecret"
 	if got := read(withApp); !maps.Equal(got, want) {
 		t.Errorf("with app_credentials: %v\nwant %v", got, want)
 	}
@@ -150,7 +151,7 @@ func TestWhatIsRefused(t *testing.T) {
 		{"access", "access", cty.StringVal("public"), `"public-objects"`},
 		{"a string for a store", "store", cty.StringVal("b2"), "object_store"},
 		{"the master key for the app", "app_credentials", appCredentials("4aa9865d6f00", "x"), "master key"},
-		{"an empty secret for the app", "app_credentials", appCredentials("appid", ""), "empty"},
+		{"an empty secret for the app", "app_credentials", appCredentials("0014aa9865d6f0000000000c1", ""), "empty"},
 		{"no prefix", "public_prefixes", cty.ListValEmpty(cty.String), "access = \"private\""},
 		{"everything", "public_prefixes", list("*"), "slash"},
 		{"a wildcard", "public_prefixes", list("a*/"), "wildcards"},

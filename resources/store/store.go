@@ -3,17 +3,18 @@
 package store
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
 	"github.com/converge-agent/converge/objectstore"
 	"github.com/converge-agent/converge/resources"
-	"github.com/converge-agent/converge/secret"
 	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/convert"
 )
 
-// Kind returns the kind object_store.
-func Kind() *resources.Kind {
+// Kind returns the kind object_store over these endpoints.
+func Kind(endpoints *objectstore.Endpoints) *resources.Kind {
 	return &resources.Kind{
 		Name: "object_store",
 		Doc: "Where an S3-compatible object store is, and the key that converge itself uses there. It changes nothing; " +
@@ -22,27 +23,42 @@ func Kind() *resources.Kind {
 		Exports: Exports(),
 		Scope:   resources.Instance,
 		New:     newStore,
+		Ask:     ask,
+		Find: func(ctx context.Context, env resources.ReadEnv, written cty.Value) (cty.Value, error) {
+			return find(ctx, endpoints, env, written)
+		},
 	}
 }
 
 func attrs() []resources.Attr {
 	return []resources.Attr{
 		{Name: "provider", Type: cty.String, Required: true, OneOf: objectstore.Names(),
-			Doc: "Whose store it is. What differs between them is known by this name."},
+			Doc: "Whose store it is. What differs between them is known by this name: see docs/providers.md."},
 		{Name: "region", Type: cty.String,
-			Doc: "The region, such as \"us-west-001\" at backblaze-b2. Required, except at minio, where it is \"us-east-1\"."},
+			Doc: "The region, such as \"us-west-001\" at backblaze-b2. Required where the provider has several."},
 		{Name: "endpoint", Type: cty.String, Format: resources.URL,
-			Doc: "The store's address with its scheme and without a bucket. Required at minio; known for the others."},
+			Doc: "The store's address with its scheme and without a bucket. Required at ceph-rgw, garage, generic and minio. Not written " +
+				"at idrive-e2, the provider is asked for that of access_key_id before each plan; known for the others. At " +
+				"cloudflare-r2 it is for buckets in a jurisdiction: \"https://ACCOUNT.eu.r2.cloudflarestorage.com\"."},
 		{Name: "path_style", Type: cty.Bool,
 			Doc: "Whether the bucket stands in the path of an address instead of its host name. Not written: as fits the provider."},
 		{Name: "ca_file", Type: cty.String, Format: resources.Path,
 			Doc: "A PEM file of authorities to trust besides those of the system, for a store with a certificate of one's own."},
 		{Name: "account_id", Type: cty.String,
-			Doc: "The account's id, where a provider's endpoint is made from it. None of the providers known so far takes one."},
+			Doc: "The account's id, where the provider's endpoint is made from it: 32 hex digits at cloudflare-r2."},
 		{Name: "access_key_id", Type: cty.String, Required: true, Secret: true,
 			Doc: "The id of the key that converge uses; it may have more rights than the app's. Not a master key at backblaze-b2."},
 		{Name: "secret_access_key", Type: cty.String, Required: true, Secret: true,
 			Doc: "The secret half of that key."},
+		{Name: "public_by", Type: cty.String, OneOf: objectstore.PublicNames(),
+			Doc: "How objects become public, against what is known of the provider: by a bucket policy, by an ACL of each object, by the " +
+				"bucket's ACL, or by a domain that is connected in its console."},
+		{Name: "conditional_writes", Type: cty.Bool,
+			Doc: "Whether the store honours If-None-Match on uploads, against what is known of the provider."},
+		{Name: "checksum_headers", Type: cty.Bool,
+			Doc: "Whether the store takes x-amz-checksum headers, against what is known of the provider."},
+		{Name: "batch_delete", Type: cty.Bool,
+			Doc: "Whether the store can delete many objects in one request, against what is known of the provider."},
 	}
 }
 
@@ -57,40 +73,81 @@ func Exports() []resources.Attr {
 		{Name: "ca_file", Type: cty.String, Doc: "The PEM file of further authorities, \"\" for none."},
 		{Name: "access_key_id", Type: cty.String, Secret: true, Doc: "The id of converge's key."},
 		{Name: "secret_access_key", Type: cty.String, Secret: true, Doc: "The secret half of converge's key."},
+		{Name: "public_by", Type: cty.String, Doc: "What was written for it, \"\" for nothing."},
+		{Name: "conditional_writes", Type: cty.String, Doc: "What was written for it: \"true\", \"false\", or \"\" for nothing."},
+		{Name: "checksum_headers", Type: cty.String, Doc: "What was written for it, in the same way."},
+		{Name: "batch_delete", Type: cty.String, Doc: "What was written for it, in the same way."},
 	}
 }
 
 // config is what somebody wrote.
 type config struct {
-	Provider        string        `attr:"provider"`
-	Region          string        `attr:"region"`
-	Endpoint        string        `attr:"endpoint"`
-	PathStyle       bool          `attr:"path_style"`
-	CAFile          string        `attr:"ca_file"`
-	AccountID       string        `attr:"account_id"`
-	AccessKeyID     secret.String `attr:"access_key_id"`
-	SecretAccessKey secret.String `attr:"secret_access_key"`
+	objectstore.Config
+	AccountID string
+}
+
+// read decodes what was written. The overrides come as texts, for nothing written is neither yes nor no.
+func read(written cty.Value) (c config, p *objectstore.Provider, err error) {
+	bare, _ := written.Unmark()
+	attrs := bare.AsValueMap()
+	for _, name := range []string{"conditional_writes", "checksum_headers", "batch_delete"} {
+		if attrs[name], err = convert.Convert(attrs[name], cty.String); err != nil {
+			return c, nil, attrError(name, err)
+		}
+	}
+	if err := resources.Decode(cty.ObjectVal(attrs), &c.Config); err != nil {
+		return c, nil, err
+	}
+	var account struct {
+		ID string `attr:"account_id"`
+	}
+	if err := resources.Decode(written, &account); err != nil {
+		return c, nil, err
+	}
+	c.AccountID = account.ID
+	p, ok := c.Entry()
+	if !ok {
+		return c, nil, attrError("provider", fmt.Errorf("there is no provider %q", c.Provider))
+	}
+	if attrs["path_style"].IsNull() {
+		c.PathStyle = p.PathStyle
+	}
+	return c, p, nil
+}
+
+// ask names the endpoint where the provider has to be asked for it.
+func ask(written cty.Value) string {
+	c, p, err := read(written)
+	if err == nil && c.Endpoint == "" && p.Discovery != "" {
+		return "endpoint"
+	}
+	return ""
+}
+
+func find(ctx context.Context, endpoints *objectstore.Endpoints, env resources.ReadEnv, written cty.Value) (cty.Value, error) {
+	c, p, err := read(written)
+	if err != nil {
+		return cty.NilVal, err
+	}
+	found, err := endpoints.Find(ctx, p, c.CAFile, c.AccessKeyID, env.Clock.Now())
+	if err != nil {
+		return cty.NilVal, err
+	}
+	return cty.StringVal(found), nil
 }
 
 func newStore(_ resources.Address, written cty.Value) (resources.Resource, cty.Value, error) {
-	var c config
-	if err := resources.Decode(written, &c); err != nil {
+	c, provider, err := read(written)
+	if err != nil {
 		return nil, cty.NilVal, err
-	}
-	provider, ok := objectstore.Lookup(c.Provider)
-	if !ok {
-		return nil, cty.NilVal, attrError("provider", fmt.Errorf("there is no provider %q", c.Provider))
-	}
-	if written.GetAttr("path_style").IsNull() {
-		c.PathStyle = provider.PathStyle
 	}
 	if err := c.complete(provider); err != nil {
 		return nil, cty.NilVal, err
 	}
-	return nil, c.exports(provider), nil
+	return nil, c.exports(), nil
 }
 
-// complete derives what was not written, and checks all.
+// complete derives what was not written, and checks all. An endpoint that the provider is still to be asked for stays "".
 func (c *config) complete(p *objectstore.Provider) error {
 	if c.Region == "" {
 		c.Region = p.DefaultRegion
@@ -101,17 +158,10 @@ func (c *config) complete(p *objectstore.Provider) error {
 	if err := p.CheckRegion(c.Region); err != nil {
 		return attrError("region", err)
 	}
-	if c.AccountID != "" {
-		return attrError("account_id", fmt.Errorf("%s takes none; leave it out", p.Name))
+	if err := p.CheckAccount(c.AccountID, c.Endpoint != ""); err != nil {
+		return attrError("account_id", err)
 	}
-	if c.Endpoint == "" {
-		c.Endpoint = p.EndpointOf(c.Region, c.AccountID)
-	}
-	if c.Endpoint == "" {
-		return attrError("endpoint", fmt.Errorf("every %s has its own; write one such as \"https://s3.example.com\"", p.Name))
-	}
-	c.Endpoint = strings.TrimSuffix(c.Endpoint, "/")
-	if err := p.CheckEndpoint(c.Endpoint, c.Region, c.AccountID); err != nil {
+	if err := c.completeEndpoint(p); err != nil {
 		return attrError("endpoint", err)
 	}
 	if err := p.CheckKeyID(c.AccessKeyID); err != nil {
@@ -123,16 +173,38 @@ func (c *config) complete(p *objectstore.Provider) error {
 	return nil
 }
 
-func (c *config) exports(p *objectstore.Provider) cty.Value {
+func (c *config) completeEndpoint(p *objectstore.Provider) error {
+	if c.Endpoint == "" {
+		c.Endpoint = p.EndpointOf(c.Region, c.AccountID)
+	}
+	switch {
+	case c.Endpoint == "" && p.Discovery != "":
+		return nil
+	case c.Endpoint == "":
+		return fmt.Errorf("%s has no address that is known; write the store's, such as \"https://s3.example.com\"", p.Name)
+	}
+	c.Endpoint = strings.TrimSuffix(c.Endpoint, "/")
+	return p.CheckEndpoint(c.Endpoint, c.Region, c.AccountID)
+}
+
+func (c *config) exports() cty.Value {
+	endpoint, host := cty.StringVal(c.Endpoint), cty.StringVal(c.Host())
+	if c.Endpoint == "" {
+		endpoint, host = cty.UnknownVal(cty.String), cty.UnknownVal(cty.String)
+	}
 	return cty.ObjectVal(map[string]cty.Value{
-		"provider":          cty.StringVal(p.Name),
-		"region":            cty.StringVal(c.Region),
-		"endpoint":          cty.StringVal(c.Endpoint),
-		"host":              cty.StringVal(objectstore.Config{Endpoint: c.Endpoint}.Host()),
-		"path_style":        cty.BoolVal(c.PathStyle),
-		"ca_file":           cty.StringVal(c.CAFile),
-		"access_key_id":     c.AccessKeyID.Value(),
-		"secret_access_key": c.SecretAccessKey.Value(),
+		"provider":           cty.StringVal(c.Provider),
+		"region":             cty.StringVal(c.Region),
+		"endpoint":           endpoint,
+		"host":               host,
+		"path_style":         cty.BoolVal(c.PathStyle),
+		"ca_file":            cty.StringVal(c.CAFile),
+		"access_key_id":      c.AccessKeyID.Value(),
+		"secret_access_key":  c.SecretAccessKey.Value(),
+		"public_by":          cty.StringVal(c.PublicBy),
+		"conditional_writes": cty.StringVal(string(c.ConditionalWrites)),
+		"checksum_headers":   cty.StringVal(string(c.ChecksumHeaders)),
+		"batch_delete":       cty.StringVal(string(c.BatchDelete)),
 	})
 }
 

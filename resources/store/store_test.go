@@ -26,7 +26,7 @@ func written(attrs map[string]string) map[string]cty.Value {
 
 func decide(t *testing.T, attrs map[string]cty.Value) (cty.Value, error) {
 	t.Helper()
-	kind := store.Kind()
+	kind := store.Kind(nil)
 	config, errs := kind.Complete(cty.ObjectVal(attrs))
 	if len(errs) > 0 {
 		return cty.NilVal, errs[0]
@@ -77,7 +77,7 @@ func TestExports(t *testing.T) {
 			if host := exports.GetAttr("host").AsString(); host != tt.host {
 				t.Errorf("host = %s, want %s", host, tt.host)
 			}
-			for _, e := range store.Kind().Exports {
+			for _, e := range store.Kind(nil).Exports {
 				if v := exports.GetAttr(e.Name); v.Type() != e.Type || secret.In(v) != e.Secret {
 					t.Errorf("export %s is a %s, secret: %v; want a %s, %v", e.Name, v.Type().FriendlyName(), secret.In(v), e.Type.FriendlyName(), e.Secret)
 				}
@@ -100,7 +100,7 @@ func TestWhatIsRefused(t *testing.T) {
 		{"no endpoint", map[string]string{"provider": "minio"}, "endpoint", "", "https://s3.example.com"},
 		{"endpoint without a scheme", b2, "endpoint", "s3.us-west-001.backblazeb2.com", "https://"},
 		{"endpoint with the bucket", b2, "endpoint", "https://media.s3.us-west-001.backblazeb2.com", "has the bucket in it"},
-		{"endpoint with a path", b2, "endpoint", "https://s3.us-west-001.backblazeb2.com/media", "perhaps the bucket"},
+		{"endpoint with a path", b2, "endpoint", "https://s3.us-west-001.backblazeb2.com/media", "has the bucket media at its end"},
 		{"plain http", b2, "endpoint", "http://s3.us-west-001.backblazeb2.com", "https only"},
 		{"account id", b2, "account_id", "4aa9865d6f00", "takes none"},
 		{"old master key", b2, "access_key_id", "4aa9865d6f00", "master key"},

@@ -80,7 +80,7 @@ func (s *site) config(t *testing.T, kind *resources.Kind) cty.Value {
 
 func (s *site) reference(t *testing.T) cty.Value {
 	t.Helper()
-	kind := store.Kind()
+	kind := store.Kind(nil)
 	config, errs := kind.Complete(cty.ObjectVal(s.store))
 	for _, err := range errs {
 		t.Fatal(err)
