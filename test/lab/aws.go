@@ -41,14 +41,15 @@ func (awsRules) refuse(_ *http.Request, sig *signature) *apiError {
 // serve has a caller who may not list the bucket learn nothing of which objects are missing (API Reference, GetObject: "If
 // you don't have the s3:ListBucket permission, Amazon S3 returns an HTTP status code 403").
 func (j awsRules) serve(s *S3, c *call, w http.ResponseWriter, r *http.Request) bool {
-	if region := s.look(c.bucket).Region; region != "" && c.operation != "CreateBucket" {
-		awsElsewhere(c, w, r, region)
+	if s.elsewhere(c, w, r, ".amazonaws.com") {
 		return true
 	}
 	if c.operation == "GetObject" || c.operation == "HeadObject" {
 		listing := *c
 		listing.operation, listing.key = "ListObjectsV2", ""
-		c.hidesMissing = s.refuses(j, s.look(c.bucket), &listing, r) != nil
+		if s.refuses(j, s.look(c.bucket), &listing, r) != nil {
+			c.missing = errAccessDenied
+		}
 	}
 	return s.judged(j, c, w, r)
 }
@@ -56,22 +57,6 @@ func (j awsRules) serve(s *S3, c *call, w http.ResponseWriter, r *http.Request) 
 func (awsRules) answered(c *call, resp *http.Response) error { return c.finish(resp) }
 
 func (awsRules) arn() string { return "arn:aws:s3:::" }
-
-// awsElsewhere says that a bucket is in another region, and in which (User Guide, "Virtual hosting of buckets"; API
-// Reference, PermanentRedirect). A HEAD has the header alone.
-func awsElsewhere(c *call, w http.ResponseWriter, r *http.Request, region string) {
-	type document struct {
-		XMLName                         xml.Name `xml:"Error"`
-		Code, Message, Endpoint, Bucket string
-		RequestID                       string `xml:"RequestId"`
-	}
-	w.Header().Set("X-Amz-Bucket-Region", region)
-	writeXML(w, r, http.StatusMovedPermanently, document{
-		Code:     "PermanentRedirect",
-		Message:  "The bucket you are attempting to access must be addressed using the specified endpoint. Please send all future requests to this endpoint.",
-		Endpoint: c.bucket + ".s3." + region + ".amazonaws.com", Bucket: c.bucket, RequestID: "lab",
-	})
-}
 
 // awsBlock is a bucket's public access block.
 type awsBlock struct {
@@ -82,7 +67,13 @@ type awsBlock struct {
 	RestrictPublicBuckets bool
 }
 
-func (b *bucket) awsBlock() (block awsBlock) {
+var awsAllBlocked = awsBlock{BlockPublicAcls: true, IgnorePublicAcls: true, BlockPublicPolicy: true, RestrictPublicBuckets: true}
+
+// awsBlock is what is blocked on a bucket and on its account together (User Guide: "the most restrictive combination").
+func (s *S3) awsBlock(b *bucket) (block awsBlock) {
+	if s.publicUseForbidden() {
+		return awsAllBlocked
+	}
 	if text := b.Settings["publicAccessBlock"]; text != nil {
 		if err := xml.Unmarshal(text, &block); err != nil {
 			panic(err) // it was checked when it was put
@@ -109,7 +100,7 @@ const awsOwnerEnforced = "BucketOwnerEnforced"
 // allow judges as "How Amazon S3 authorizes a request" says: a denial wins, then the rights of the key, the bucket's policy
 // and its ACLs each suffice, and what is public is restricted by the public access block.
 func (awsRules) allow(s *S3, b *bucket, c *call, on subject, resource string) *apiError {
-	policy, block := b.policy(), b.awsBlock()
+	policy, block := b.policy(), s.awsBlock(b)
 	said := policy.decide(on)
 	own := c.own()
 	switch {
@@ -119,7 +110,7 @@ func (awsRules) allow(s *S3, b *bucket, c *call, on subject, resource string) *a
 		return nil
 	case said == allows && (own || !policy.public() || !block.RestrictPublicBuckets):
 		return nil
-	case b.awsOwnership() != awsOwnerEnforced && !block.IgnorePublicAcls && b.aclAllows(on.action, strings.TrimPrefix(resource, c.bucket+"/")):
+	case b.awsOwnership() != awsOwnerEnforced && !block.IgnorePublicAcls && b.aclAllows(on.action, resource):
 		return nil
 	}
 	return awsDenied(s, c, on, "because no identity-based policy allows the "+on.action+" action")
@@ -149,17 +140,17 @@ func awsDenied(s *S3, c *call, on subject, why string) *apiError {
 	if len(on.names) == 0 {
 		return errAccessDenied
 	}
-	return &apiError{403, "AccessDenied", fmt.Sprintf("User: %s is not authorized to perform: %s on resource: %q %s", s.userARN(c.caller.key), on.action, on.resource, why)}
+	return &apiError{403, "AccessDenied", fmt.Sprintf("User: %s is not authorized to perform: %s on resource: %q %s", s.Principal(c.caller.key), on.action, on.resource, why)}
 }
 
-func (awsRules) refuseACL(b *bucket, c *call, acl string) *apiError {
+func (awsRules) refuseACL(s *S3, b *bucket, c *call, acl string) *apiError {
 	if c.operation == "CreateBucket" || acl == "" && c.operation != "PutBucketAcl" && c.operation != "PutObjectAcl" {
 		return nil
 	}
 	switch {
 	case b.awsOwnership() == awsOwnerEnforced && acl != "bucket-owner-full-control":
 		return errACLsNotSupported
-	case b.awsBlock().BlockPublicAcls && publicACL(acl):
+	case s.awsBlock(b).BlockPublicAcls && publicACL(acl):
 		return errAccessDenied
 	}
 	return nil
@@ -171,8 +162,8 @@ func (j awsRules) setting(s *S3, b *bucket, c *call, w http.ResponseWriter, r *h
 		s.awsCreate(c, w, r)
 	case "GetBucketPolicy", "PutBucketPolicy", "DeleteBucketPolicy", "GetBucketPolicyStatus":
 		s.policySetting(j, c, w, r, []string{"2012-10-17", "2008-10-17"}, func(p *bucketPolicy) *apiError {
-			if b.awsBlock().BlockPublicPolicy && p.public() {
-				on := subject{names: []string{""}, action: "s3:PutBucketPolicy", resource: "arn:aws:s3:::" + c.bucket}
+			if s.awsBlock(b).BlockPublicPolicy && p.public() {
+				on := subject{names: s.namesOf(c), action: "s3:PutBucketPolicy", resource: "arn:aws:s3:::" + c.bucket}
 				return awsDenied(s, c, on, "because public policies are prevented by the BlockPublicPolicy setting in S3 Block Public Access.")
 			}
 			return nil
@@ -193,7 +184,7 @@ func (j awsRules) setting(s *S3, b *bucket, c *call, w http.ResponseWriter, r *h
 	case "GetBucketVersioning", "PutBucketVersioning":
 		s.keep(versioning, c, w, r)
 	case "GetBucketAcl", "PutBucketAcl", "GetObjectAcl", "PutObjectAcl":
-		s.aclSetting(c, w, r, s.accountID())
+		s.aclSetting(c, w, r, accountID)
 	case "GetBucketLocation":
 		location(w, r, awsRegion)
 	default:
@@ -240,17 +231,12 @@ func (s *S3) awsCreate(c *call, w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.createBucket(c, w, r, func(b *bucket) {
-		block := must(xml.Marshal(awsBlock{BlockPublicAcls: true, IgnorePublicAcls: true, BlockPublicPolicy: true, RestrictPublicBuckets: true}))
+		block := must(xml.Marshal(awsAllBlocked))
 		b.Settings = map[string][]byte{
 			"publicAccessBlock": block,
 			"ownershipControls": []byte("<OwnershipControls><Rule><ObjectOwnership>" + ownership + "</ObjectOwnership></Rule></OwnershipControls>"),
 		}
 	})
-}
-
-// MoveBucket has a bucket be in another region of the same provider, where this endpoint does not serve it.
-func (s *S3) MoveBucket(name, region string) {
-	s.know(name, func(b *bucket) { b.Region = region })
 }
 
 // replace puts an error in the place of an answer.

@@ -13,7 +13,8 @@ const b2Region = "us-west-001"
 
 // b2Rules are the manners of Backblaze B2, from the "S3-Compatible API" pages of its documents and from what its users meet
 // (owncast issue 1183, AzuraCast issue 7821, mastodon/mastodon issue 33624). That bucket policies are answered with 501 is
-// an assumption. Object versions, which the real one always keeps, are not simulated.
+// an assumption, and so is that versioning cannot be suspended. Object versions, which the real one always keeps, are not
+// simulated: a listing of them shows the current ones.
 type b2Rules struct{}
 
 func (b2Rules) region() string { return b2Region }
@@ -61,6 +62,13 @@ func (b2Rules) serve(s *S3, c *call, w http.ResponseWriter, r *http.Request) boo
 	if c.anonymous && c.operation != "Preflight" {
 		return !s.b2Public(c, w, r)
 	}
+	if c.limits != nil && s.b2Limited(c, w, r) {
+		return true
+	}
+	if r.Header.Get("If-None-Match") != "" && (c.storesObject() || c.operation == "CompleteMultipartUpload") {
+		errNotImplemented.write(w, r) // vdavid/cmdr, "S3 live verification", 2026-10-02
+		return true
+	}
 	if c.storesObject() {
 		return s.b2RefusesACL(c, w, r)
 	}
@@ -75,6 +83,9 @@ func (b2Rules) serve(s *S3, c *call, w http.ResponseWriter, r *http.Request) boo
 		if !s.b2RefusesACL(c, w, r) {
 			w.WriteHeader(http.StatusOK)
 		}
+	case "GetBucketLifecycleConfiguration", "PutBucketLifecycleConfiguration", "DeleteBucketLifecycleConfiguration",
+		"GetBucketVersioning", "PutBucketVersioning":
+		s.b2Keep(c, w, r)
 	case "GetBucketPolicy", "PutBucketPolicy", "DeleteBucketPolicy", "GetBucketPolicyStatus",
 		"GetPublicAccessBlock", "PutPublicAccessBlock", "DeletePublicAccessBlock",
 		"GetBucketOwnershipControls", "PutBucketOwnershipControls", "DeleteBucketOwnershipControls":
@@ -85,7 +96,90 @@ func (b2Rules) serve(s *S3, c *call, w http.ResponseWriter, r *http.Request) boo
 	return true
 }
 
-func (b2Rules) answered(*call, *http.Response) error { return nil }
+func (b2Rules) answered(c *call, resp *http.Response) error { return c.finish(resp) }
+
+// b2Capabilities are those that give an operation, each enough by itself ("S3-Compatible App Keys", "Application Key
+// Capabilities"; that writeBuckets sets CORS and lifecycles as it does the native settings is an assumption).
+var b2Capabilities = map[string][]string{
+	"ListBuckets": {"listBuckets", "listAllBucketNames"}, "HeadBucket": {"listBuckets"},
+	"GetBucketAcl": {"readBuckets"}, "GetBucketLocation": {"readBuckets"}, "GetBucketVersioning": {"readBuckets"},
+	"GetBucketCors": {"readBuckets"}, "GetBucketLifecycleConfiguration": {"readBuckets"},
+	"CreateBucket": {"writeBuckets"}, "PutBucketAcl": {"writeBuckets"}, "PutBucketVersioning": {"writeBuckets"},
+	"PutBucketCors": {"writeBuckets"}, "DeleteBucketCors": {"writeBuckets"},
+	"PutBucketLifecycleConfiguration": {"writeBuckets"}, "DeleteBucketLifecycleConfiguration": {"writeBuckets"},
+	"DeleteBucket":        {"deleteBuckets"},
+	"GetBucketEncryption": {"readBucketEncryption"}, "PutBucketEncryption": {"writeBucketEncryption"},
+	"DeleteBucketEncryption": {"writeBucketEncryption"},
+	"ListObjects":            {"listFiles"}, "ListObjectsV2": {"listFiles"}, "ListObjectVersions": {"listFiles"},
+	"ListMultipartUploads": {"listFiles"},
+	"GetObject":            {"readFiles"}, "HeadObject": {"readFiles"}, "GetObjectAcl": {"readFiles"},
+	"PutObject": {"writeFiles"}, "CopyObject": {"writeFiles"}, "PutObjectAcl": {"writeFiles"},
+	"CreateMultipartUpload": {"writeFiles"}, "UploadPart": {"writeFiles"}, "CompleteMultipartUpload": {"writeFiles"},
+	"AbortMultipartUpload": {"writeFiles"}, "ListParts": {"writeFiles"},
+	"DeleteObject": {"writeFiles"}, "DeleteObjects": {"writeFiles"}, // which hides; deleteFiles is for a version by its id
+	"GetObjectLockConfiguration": {"readBucketRetentions"}, "PutObjectLockConfiguration": {"writeBucketRetentions"},
+}
+
+// gives: a key for one bucket lists buckets only with listAllBucketNames, and changes none.
+func (b2Rules) gives(right, operation string, restricted bool) bool {
+	switch {
+	case restricted && operation == "ListBuckets":
+		return right == "listAllBucketNames"
+	case restricted && (right == "writeBuckets" || right == "deleteBuckets"):
+		return false
+	}
+	return slices.Contains(b2Capabilities[operation], right)
+}
+
+// The refusals of a key that lacks a capability, and of one that may not know which objects are missing (kopia/kopia issue
+// 5329).
+var (
+	errNotEntitled  = &apiError{403, "AccessDenied", "not entitled"}
+	errCannotAccess = &apiError{403, "AccessDenied", "Cannot access bucket"}
+)
+
+// b2Limited refuses what a key lacks the capability for.
+func (s *S3) b2Limited(c *call, w http.ResponseWriter, r *http.Request) bool {
+	if !c.lent || c.query.Has("versionId") && strings.HasPrefix(c.operation, "Delete") && !slices.Contains(c.limits.rights, "deleteFiles") {
+		errNotEntitled.write(w, r)
+		return true
+	}
+	if (c.operation == "GetObject" || c.operation == "HeadObject") && !slices.Contains(c.limits.rights, "listBuckets") {
+		c.missing = errCannotAccess
+	}
+	return false
+}
+
+// b2Keep answers calls about a bucket's lifecycle, and about its versioning, which cannot be ended.
+func (s *S3) b2Keep(c *call, w http.ResponseWriter, r *http.Request) {
+	switch {
+	case !allowed(c, action(c.operation)):
+		errNotEntitled.write(w, r)
+	case strings.HasSuffix(c.operation, "LifecycleConfiguration"):
+		s.keep(lifecycle(nil), c, w, r)
+	case r.Method == http.MethodGet:
+		writeBody(w, r, http.StatusOK, []byte(xml.Header+`<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>`))
+	default:
+		body, err := readDocument(r)
+		if err == nil {
+			body, err = versioning.check(body)
+		}
+		if err == nil && !strings.Contains(string(body), "Enabled") {
+			err = &apiError{400, "InvalidArgument", "Versioning of a bucket cannot be suspended"}
+		}
+		if err != nil {
+			err.write(w, r)
+			return
+		}
+		w.WriteHeader(http.StatusOK)
+	}
+}
+
+// MasterKey returns the key of the account itself, which B2 has not for this interface ("S3-Compatible App Keys"). Of other
+// providers it is a key that they do not know.
+func (s *S3) MasterKey() (key, secret string) {
+	return s.AgentKey[:min(15, len(s.AgentKey))] + "0000000000", "K001" + randomText(27)
+}
 
 // b2Public lets anybody read objects of a public bucket, and nothing else: a listing takes a key even there
 // ("S3-Compatible App Keys"). It reports whether the call may go on, then with the owner's rights.

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/versity/versitygw/backend/meta"
@@ -25,6 +27,9 @@ type gateway struct {
 	socket string
 	done   chan struct{}
 	err    error // why it ended; read after done
+
+	mu     sync.Mutex
+	stores []*S3
 }
 
 // startGateway starts the gateway and waits until it answers. It ends with ctx.
@@ -51,7 +56,7 @@ func startGateway(ctx context.Context, dir string) (*gateway, error) {
 		DisableCompression:  true,
 		MaxIdleConnsPerHost: 64,
 	}
-	storage, err := posix.New(data, meta.XattrMeta{}, posix.PosixOpts{NewDirPerm: 0o755, Concurrency: 100})
+	storage, err := posix.New(data, meta.XattrMeta{}, posix.PosixOpts{NewDirPerm: 0o755, Concurrency: 100, CopyObjectThreshold: 5 << 30})
 	if err != nil {
 		return nil, fmt.Errorf("the gateway needs a file system with user attributes: %w", err)
 	}
@@ -74,6 +79,15 @@ func startGateway(ctx context.Context, dir string) (*gateway, error) {
 		})
 	}()
 	return g, g.ready(ctx)
+}
+
+// taken reports whether a bucket is another store's of the same provider.
+func (g *gateway) taken(bucket string, by *S3) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.ContainsFunc(g.stores, func(s *S3) bool {
+		return s != by && s.Personality == by.Personality && s.has(bucket)
+	})
 }
 
 // ready waits until the gateway takes connections.

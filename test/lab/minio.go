@@ -31,7 +31,7 @@ func (minioRules) serve(s *S3, c *call, w http.ResponseWriter, r *http.Request) 
 		r.Header.Del("X-Amz-Acl")
 	}
 	switch c.operation {
-	case "PutBucketAcl", "PutObjectAcl", "PutBucketCors", "GetPublicAccessBlock", "GetBucketOwnershipControls":
+	case "PutBucketAcl", "PutObjectAcl", "PutBucketCors", "DeleteBucketCors", "GetPublicAccessBlock", "GetBucketOwnershipControls":
 		errNotImplemented.write(w, r)
 	case "PutPublicAccessBlock", "PutBucketOwnershipControls":
 		errMalformedXML.write(w, r)
@@ -41,6 +41,12 @@ func (minioRules) serve(s *S3, c *call, w http.ResponseWriter, r *http.Request) 
 			break
 		}
 		writeXML(w, r, http.StatusOK, ownersACL("", false))
+	case "GetBucketVersioning", "PutBucketVersioning":
+		if !allowed(c, action(c.operation)) {
+			errAccessDenied.write(w, r)
+			break
+		}
+		s.keep(versioning, c, w, r)
 	case "GetBucketLifecycleConfiguration", "PutBucketLifecycleConfiguration", "DeleteBucketLifecycleConfiguration":
 		s.minioLifecycle(c, w, r)
 	default:

@@ -15,11 +15,15 @@ type call struct {
 	caller      account
 	anonymous   bool
 
+	limits *limits // of the key that signed it
+	lent   bool    // those limits cover it
+
 	// What is left to do with the gateway's answer, where the front is the judge.
-	store        *S3
-	keys         []string // that DeleteObjects names
-	acl          string   // canned, of an object or an upload that is to be stored
-	hidesMissing bool     // an object that is not there is one that the caller may not read
+	store   *S3
+	keys    []string  // that DeleteObjects names
+	kept    []string  // those of them that the caller may not delete
+	acl     string    // canned, of an object or an upload that is to be stored
+	missing *apiError // the answer for an object that is not there; nil is the gateway's own
 }
 
 // subresources are the parts of a query that make a request one about something other than the object or bucket itself, with

@@ -65,7 +65,13 @@ func (s *S3) list(bucket string, query url.Values) []byte {
 
 // Put stores an object, as an app does behind the agent's back.
 func (s *S3) Put(bucket, key string, body []byte, header http.Header) {
+	c := &call{operation: "PutObject", bucket: bucket, key: key, acl: header.Get("X-Amz-Acl")}
+	if header != nil {
+		header = header.Clone()
+		header.Del("X-Amz-Acl") // it is the front's, where there is one
+	}
 	s.change(http.MethodPut, bucket, key, body, header)
+	s.remember(c)
 }
 
 // Delete removes an object, as an app does behind the agent's back.

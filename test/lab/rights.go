@@ -99,8 +99,12 @@ func (s *S3) owner() account {
 
 // lendRights has a key whose own rights cover a call act as the owner, whose buckets the gateway knows.
 func (s *S3) lendRights(c *call) {
-	if _, judged := s.rules.(judge); !judged && c.caller.limits != nil && s.permits(c.caller, c) {
-		c.caller = s.owner()
+	if _, judged := s.rules.(judge); judged || c.caller.limits == nil {
+		return
+	}
+	c.limits = c.caller.limits
+	if s.permits(c.caller, c) {
+		c.caller, c.lent = s.owner(), true
 	}
 }
 
@@ -133,6 +137,33 @@ func (s *S3) addKey(l limits) (key, secret string) {
 	defer s.mu.Unlock()
 	s.keys[acc.key] = true
 	return acc.key, acc.secret
+}
+
+// refusesOthersBucket answers a call about another customer's bucket, where customers share their names. MinIO has none.
+func (s *S3) refusesOthersBucket(c *call) *apiError {
+	if s.Personality == MinIO || c.bucket == "" || c.operation == "CreateBucket" || !s.gateway.taken(c.bucket, s) {
+		return nil
+	}
+	return errAccessDenied
+}
+
+// ForbidPublicUse has the account be one whose objects nobody may read without a key, whatever is set on a bucket: at AWS
+// because public access is blocked for the account, at Wasabi because it is a new account or one on trial.
+func (s *S3) ForbidPublicUse() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unshown = true
+}
+
+func (s *S3) publicUseForbidden() bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.unshown
+}
+
+// MoveBucket has a bucket be in another region of AWS or Wasabi, where this endpoint does not serve it.
+func (s *S3) MoveBucket(name, region string) {
+	s.know(name, func(b *bucket) { b.Region = region })
 }
 
 // knows reports whether a key is one of this store's.

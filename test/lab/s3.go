@@ -80,6 +80,7 @@ type S3 struct {
 	buckets map[string]*bucket
 	keys    map[string]bool // made beside the agent's and the app's
 	revoked map[string]bool
+	unshown bool // see ForbidPublicUse
 	counts  map[string]int64
 	serving int // requests
 	fault   func(*http.Request) *Fault
@@ -140,6 +141,9 @@ func (l *Lab) S3(_ context.Context, p Personality) (*S3, error) {
 			return nil, fmt.Errorf("start a %s store: %w", p, err)
 		}
 	}
+	l.gateway.mu.Lock()
+	defer l.gateway.mu.Unlock()
+	l.gateway.stores = append(l.gateway.stores, s)
 	return s, nil
 }
 
@@ -204,7 +208,10 @@ func (s *S3) authenticate(r *http.Request, c *call) *apiError {
 		return errChunkSignatures
 	}
 	c.caller = acc
-	return sig.check(r, acc.secret, time.Now())
+	if bad := sig.check(r, acc.secret, time.Now()); bad != nil {
+		return bad
+	}
+	return s.refusesOthersBucket(c)
 }
 
 // account returns the account of one of this store's keys.

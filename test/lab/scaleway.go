@@ -76,10 +76,23 @@ func (scalewayRules) allow(s *S3, b *bucket, c *call, on subject, resource strin
 		if said := policy.decide(on); said == allows && (own || c.anonymous || everybodyMay(policy, on)) {
 			return nil
 		}
-	case own, b.aclAllows(on.action, strings.TrimPrefix(resource, c.bucket+"/")):
+	case own, b.aclAllows(on.action, resource):
 		return nil
 	}
 	return errAccessDenied
+}
+
+// scalewayOldPolicy refuses what the deprecated version of policies has not (gkrost/scaleway-ops-mcp-server issue 2, seen
+// 2026-08-18). That it decides alone too is an assumption.
+func scalewayOldPolicy(p *bucketPolicy) *apiError {
+	for _, st := range p.Statement {
+		for _, name := range st.Principal {
+			if kind, _, ok := strings.Cut(name, ":"); ok && p.Version == "2012-10-17" {
+				return malformedPolicy(kind + " Principal is supported in the bucket-policy versions 2023-04-17")
+			}
+		}
+	}
+	return nil
 }
 
 func everybodyMay(p *bucketPolicy, on subject) bool {
@@ -87,7 +100,7 @@ func everybodyMay(p *bucketPolicy, on subject) bool {
 	return p.decide(on) == allows
 }
 
-func (scalewayRules) refuseACL(*bucket, *call, string) *apiError { return nil }
+func (scalewayRules) refuseACL(*S3, *bucket, *call, string) *apiError { return nil }
 
 func (j scalewayRules) setting(s *S3, _ *bucket, c *call, w http.ResponseWriter, r *http.Request) bool {
 	switch c.operation {
@@ -98,7 +111,7 @@ func (j scalewayRules) setting(s *S3, _ *bucket, c *call, w http.ResponseWriter,
 		}
 		s.createBucket(c, w, r, func(b *bucket) { b.ACL = acl })
 	case "GetBucketPolicy", "PutBucketPolicy", "DeleteBucketPolicy", "GetBucketPolicyStatus":
-		s.policySetting(j, c, w, r, []string{"2023-04-17"}, func(*bucketPolicy) *apiError { return nil })
+		s.policySetting(j, c, w, r, []string{"2023-04-17", "2012-10-17"}, scalewayOldPolicy)
 	case "GetBucketLifecycleConfiguration", "PutBucketLifecycleConfiguration", "DeleteBucketLifecycleConfiguration":
 		s.keep(lifecycle(nil), c, w, r)
 	case "GetBucketVersioning", "PutBucketVersioning":
@@ -144,7 +157,11 @@ var scalewaySets = map[string][]string{
 	"ObjectStorageBucketPolicyFullAccess": {"DeleteBucketPolicy", "GetBucketPolicy", "GetBucketPolicyStatus", "PutBucketPolicy"},
 }
 
-// gives reports whether a permission set authorizes an operation.
-func (scalewayRules) gives(right, operation string, _ bool) bool {
+// gives reports whether a permission set authorizes an operation. No set is for one bucket: a restricted key stands for one
+// of a project that has no other, and the lab's one list of buckets is then not for it.
+func (scalewayRules) gives(right, operation string, restricted bool) bool {
+	if restricted && operation == "ListBuckets" {
+		return false
+	}
 	return right == "ObjectStorageFullAccess" || slices.Contains(scalewaySets[right], operation)
 }
