@@ -50,6 +50,10 @@ func (s *S3) judged(j judge, c *call, w http.ResponseWriter, r *http.Request) bo
 	}
 	acl := r.Header.Get("X-Amz-Acl")
 	if c.operation == "CreateBucket" || c.storesObject() || c.operation == "PutBucketAcl" || c.operation == "PutObjectAcl" {
+		if acl != "" && !slices.Contains(cannedACLs, acl) {
+			(&apiError{400, "InvalidArgument", ""}).write(w, r) // as Ceph answers
+			return true
+		}
 		if err := j.refuseACL(s, b, c, acl); err != nil {
 			err.write(w, r)
 			return true
@@ -62,6 +66,12 @@ func (s *S3) judged(j judge, c *call, w http.ResponseWriter, r *http.Request) bo
 	c.store, c.acl = s, acl
 	c.caller, c.anonymous = s.owner(), false
 	return false
+}
+
+// cannedACLs are those that there are (Amazon S3 User Guide, "Canned ACL").
+var cannedACLs = []string{
+	"private", "public-read", "public-read-write", "aws-exec-read", "authenticated-read", "bucket-owner-read",
+	"bucket-owner-full-control", "log-delivery-write",
 }
 
 // look returns what is known of a bucket at this moment; an empty one where there is none.
