@@ -4,7 +4,7 @@ BIN     := bin
 TOOLS   := .cache/tools
 GOLANGCI_VERSION := v2.15.0
 
-.PHONY: build test e2e e2e-vagrant faults lint demo bench packages clean
+.PHONY: build test ceph e2e e2e-vagrant faults lint demo bench packages clean
 
 build: ## the agent, static and stripped
 	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o $(BIN)/converge ./cmd/converge
@@ -16,7 +16,11 @@ packages: ## Debian packages for tests and demo
 test: packages build ## all tests, of both modules
 	go vet ./...
 	go test ./...
-	cd test && go vet ./... && go test -count=1 -timeout 40m $$(go list ./... | grep -v /e2e)
+	cd test && go vet ./... && go test -count=1 -timeout 40m $$(go list ./... | grep -v -e /e2e -e '/ceph$$')
+
+ceph: ## a bucket at a real Ceph object gateway, with policies and ACLs
+	sh test/ceph/packages.sh
+	cd test && go test -count=1 -timeout 20m ./ceph $(ARGS)
 
 faults: packages ## an apply killed, and disturbed, at every one of its system calls (root); docs/crash-safety.md
 	cd test && go test -v -count=1 -timeout 5h ./faults -all $(ARGS)

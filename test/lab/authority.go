@@ -95,13 +95,22 @@ func (a *authority) issue(ips []net.IP, names []string) (tls.Certificate, error)
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 }
 
-// Certificate makes a certificate of the lab's authority for a server that is not the lab's, and its key, both in PEM. It
-// is good for five years.
+// Certificate makes a certificate of the lab's authority for a server that is not the lab's, by its names and addresses, and
+// its key, both in PEM. It is good for five years.
 func (l *Lab) Certificate(names ...string) (certificate, key []byte, err error) {
 	if len(names) == 0 {
 		return nil, nil, errors.New("make a certificate: it needs a name")
 	}
-	made, err := l.ca.issue(nil, names)
+	var ips []net.IP
+	var hosts []string
+	for _, name := range names {
+		if ip := net.ParseIP(name); ip != nil {
+			ips = append(ips, ip)
+		} else {
+			hosts = append(hosts, name)
+		}
+	}
+	made, err := l.ca.issue(ips, hosts)
 	if err != nil {
 		return nil, nil, fmt.Errorf("make a certificate for %s: %w", strings.Join(names, ", "), err)
 	}

@@ -1,0 +1,106 @@
+package ceph
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/converge-agent/converge/test/lab"
+)
+
+// TestCephPolicy: public by a policy, which leaves what others have written in it.
+func TestCephPolicy(t *testing.T) {
+	s := newSite(t)
+	friend := user(t, "friend")
+	s.configure(t, "", `access = "private"`, "")
+	s.apply(t, s.bucket)
+	s.put(t, "backups/dump")
+	s.put(t, "media_attachments/a")
+	s.anonymously(t, map[string]int{"GET /media_attachments/a": 403, "GET /backups/dump": 403, "GET /?list-type=2": 403})
+
+	foreign := fmt.Sprintf(`{"Sid":"friend","Effect":"Allow","Principal":{"AWS":["arn:aws:iam:::user/friend"]},`+
+		`"Action":["s3:ListBucket"],"Resource":["arn:aws:s3:::%s"]}`, s.bucket)
+	s.setPolicy(t, `{"Version":"2012-10-17","Statement":[`+foreign+`]}`)
+	s.unchanged(t)
+
+	s.configure(t, "", `access = "public-objects"`, "")
+	s.apply(t, "policy")
+	public := map[string]int{
+		"GET /media_attachments/a": 200, "HEAD /media_attachments/a": 200, "GET /backups/dump": 403, "GET /": 403, "GET /?list-type=2": 403,
+		"PUT /media_attachments/new": 403, "DELETE /media_attachments/a": 403, "GET /?policy": 403,
+	}
+	s.anonymously(t, public)
+	list := func() string {
+		_, err := sdk(friend).ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: &s.bucket})
+		return code(err)
+	}
+	if got := list(); got != "" {
+		t.Errorf("a foreign statement's friend lists: %q", got)
+	}
+	ours := s.policy(t)
+	if !strings.Contains(ours, `"friend"`) {
+		t.Errorf("the foreign statement is gone: %s", ours)
+	}
+
+	for drift, policy := range map[string]string{
+		"all is gone":           "",
+		"our statement is gone": `{"Version":"2012-10-17","Statement":[` + foreign + `]}`,
+		"ours is another":       strings.ReplaceAll(ours, "s3:GetObject", "s3:PutObject"),
+	} {
+		if policy == "" {
+			if _, err := s.s3.DeleteBucketPolicy(t.Context(), &s3.DeleteBucketPolicyInput{Bucket: &s.bucket}); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			s.setPolicy(t, policy)
+		}
+		s.apply(t, "policy")
+		s.anonymously(t, public)
+		if policy != "" && list() != "" {
+			t.Errorf("%s: the friend lost their right", drift)
+		}
+	}
+	s.setPolicy(t, ours)
+	s.configure(t, "", `access = "private"`, "")
+	s.apply(t, "policy")
+	s.anonymously(t, map[string]int{"GET /media_attachments/a": 403})
+	if got := list(); got != "" {
+		t.Errorf("once private again, a foreign statement's friend lists: %q", got)
+	}
+	s.empty(t, "backups/dump", "media_attachments/a")
+}
+
+// TestCephStranger: a bucket of somebody else is not taken over.
+func TestCephStranger(t *testing.T) {
+	s := newSite(t)
+	theirs := sdk(user(t, "stranger"))
+	if _, err := theirs.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &s.bucket}); err != nil {
+		t.Fatal(err)
+	}
+	s.configure(t, "", `access = "public-objects"`, "")
+	out, code := s.converge(t, "apply", "--auto-approve")
+	if code != 1 || !strings.Contains(out, "somebody else") {
+		t.Errorf("apply exits with %d:\n%s", code, out)
+	}
+	if _, err := theirs.GetBucketPolicy(t.Context(), &s3.GetBucketPolicyInput{Bucket: &s.bucket}); err == nil {
+		t.Error("the bucket of a stranger has a policy")
+	}
+}
+
+// TestCephSync: the media of an instance, once, and what of them was lost in the bucket is told.
+func TestCephSync(t *testing.T) {
+	s := newSite(t)
+	live, err := lab.NewInstance(s.dir+"/live", lab.InstanceSpec{Files: 100, Seed: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sync := fmt.Sprintf("s3_sync \"bulk\" {\n  bucket = s3_bucket.media\n  source = %q\n}\n", live.Media)
+	s.configure(t, "", `access = "public-objects"`, sync)
+	s.apply(t, "policy", "s3_sync.bulk")
+	keys := s.keys(t)
+	if len(keys) < 90 {
+		t.Fatalf("%d objects: %q", len(keys), keys)
+	}
+	s.anonymously(t, map[string]int{"GET /" + keys[0]: 200, "GET /" + keys[len(keys)-1]: 200, "GET /?list-type=2": 403})
+}
