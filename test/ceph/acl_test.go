@@ -158,18 +158,18 @@ func TestACLsAsCephHasThem(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	real := &bucketAt{s.s3, s.bucket, gateway.Endpoint + "/" + s.bucket}
-	other := &bucketAt{s3.New(s.s3.Options(), func(o *s3.Options) {
+	atCeph := &bucketAt{s.s3, s.bucket, gateway.Endpoint + "/" + s.bucket}
+	atLab := &bucketAt{s3.New(s.s3.Options(), func(o *s3.Options) {
 		o.BaseEndpoint, o.Region = &simulated.Endpoint, simulated.Region
 		o.Credentials = credentials.NewStaticCredentialsProvider(simulated.AgentKey, simulated.AgentSecret, "")
 	}), s.bucket, simulated.Endpoint + "/" + s.bucket}
-	for _, b := range []*bucketAt{real, other} {
+	for _, b := range []*bucketAt{atCeph, atLab} {
 		if _, err := b.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &b.name}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, step := range steps {
-		if ceph, got := step.do(t, real), step.do(t, other); got != ceph {
+		if ceph, got := step.do(t, atCeph), step.do(t, atLab); got != ceph {
 			t.Errorf("%s: Ceph answers %q, the lab %q", step.name, ceph, got)
 		}
 	}

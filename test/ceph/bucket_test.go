@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/converge-agent/converge/test/lab"
 )
 
@@ -103,4 +104,49 @@ func TestCephSync(t *testing.T) {
 		t.Fatalf("%d objects: %q", len(keys), keys)
 	}
 	s.anonymously(t, map[string]int{"GET /" + keys[0]: 200, "GET /" + keys[len(keys)-1]: 200, "GET /?list-type=2": 403})
+}
+
+// TestCephSettings: what is set on a bucket beside its access, among what others have set there.
+func TestCephSettings(t *testing.T) {
+	s := newSite(t)
+	s.configure(t, "", `access = "private"`, "")
+	s.apply(t)
+	b := &bucketAt{s.s3, s.bucket, gateway.Endpoint + "/" + s.bucket}
+	theirOrigin := types.CORSRule{ID: ptr("theirs"), AllowedMethods: []string{"PUT"}, AllowedOrigins: []string{"https://elsewhere.test"}}
+	theirExpiry := types.LifecycleRule{
+		ID: ptr("theirs"), Status: "Enabled", Filter: &types.LifecycleRuleFilter{Prefix: ptr("tmp/")}, Expiration: &types.LifecycleExpiration{Days: ptr[int32](3)},
+	}
+	b.setCORS(t, theirOrigin)
+	b.setLifecycle(t, theirExpiry)
+	settings := `
+  access     = "private"
+  versioning = true
+  cors {
+    origins = ["https://social.test"]
+  }
+  lifecycle {
+    incomplete_uploads_days = 7
+    hidden_versions_days    = 30
+  }
+`
+	s.configure(t, "", settings, "")
+	s.apply(t, "https://social.test")
+	const all = "CORS converge theirs, lifecycle converge theirs, versioning Enabled"
+	if got := b.settings(t); got != all {
+		t.Errorf("set: %s", got)
+	}
+	for _, drift := range []struct {
+		says string
+		do   func()
+	}{
+		{"CORS", func() { b.setCORS(t, theirOrigin) }},
+		{"lifecycle", func() { b.setLifecycle(t, theirExpiry) }},
+		{"versioning", func() { b.setVersioning(t, types.BucketVersioningStatusSuspended) }},
+	} {
+		drift.do()
+		s.apply(t, "drift", drift.says)
+		if got := b.settings(t); got != all {
+			t.Errorf("after the drift of %s: %s", drift.says, got)
+		}
+	}
 }

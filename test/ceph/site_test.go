@@ -80,6 +80,9 @@ s3_bucket "media" {
 // converge runs the program, and returns what it printed and its exit code.
 func (s *site) converge(t *testing.T, command string, args ...string) (string, int) {
 	t.Helper()
+	if command == "apply" {
+		args = append(args, "--lock-timeout", "5m") // another test's run may have the host's lock
+	}
 	args = append(append([]string{command}, args...), "--state-dir", filepath.Join(s.dir, "state"), filepath.Join(s.dir, "converge.hcl"))
 	c := exec.CommandContext(t.Context(), program, args...)
 	c.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "CEPH_ID=" + s.user.Key, "CEPH_KEY=" + s.user.Secret}
