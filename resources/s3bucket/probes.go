@@ -13,6 +13,9 @@ import (
 // at; of a private bucket its root besides. A bucket ACL opens everything or nothing, which one object tells.
 func (b *bucket) probes() objectstore.Probes {
 	p := objectstore.Probes{Bucket: b.Name, Public: b.Access == publicObjects, PublicURL: b.publicURL(), Settle: settle}
+	if p.PublicURL != "" {
+		p.Settle = 0 // nothing that converge does shows there later
+	}
 	if p.Public {
 		p.PublicPrefix = b.Prefixes[0]
 	}

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"bytes"
 	"encoding/xml"
 	"fmt"
 	"net/http"
@@ -49,6 +50,14 @@ func (b2Rules) refuse(r *http.Request, sig *signature) *apiError {
 	}
 	if len(refused) > 0 {
 		return &apiError{400, "InvalidArgument", fmt.Sprintf("Unsupported header '%s' received for this API call.", slices.Min(refused))}
+	}
+	return nil
+}
+
+// b2OneRule refuses a second rule for the same objects ("Lifecycle Rules": no two may overlap).
+func b2OneRule(body []byte) *apiError {
+	if bytes.Count(body, []byte("<Rule>")) > 1 && bytes.Count(body, []byte("<Prefix></Prefix>")) > 1 {
+		return &apiError{400, "InvalidRequest", "Two or more lifecycle rules apply to the same objects"}
 	}
 	return nil
 }
@@ -156,7 +165,7 @@ func (s *S3) b2Keep(c *call, w http.ResponseWriter, r *http.Request) {
 	case !allowed(c, action(c.operation)):
 		errNotEntitled.write(w, r)
 	case strings.HasSuffix(c.operation, "LifecycleConfiguration"):
-		s.keep(lifecycle(nil), c, w, r)
+		s.keep(lifecycle(b2OneRule), c, w, r)
 	case r.Method == http.MethodGet:
 		writeBody(w, r, http.StatusOK, []byte(xml.Header+`<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>`))
 	default:
