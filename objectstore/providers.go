@@ -482,7 +482,7 @@ var providers = []*Provider{
 		RateLimit: "a number that is not published, then 429 Too Many Requests",
 		Classes:   oneClass, Prices: freeOfCharge,
 		CustomDomain: "an Edge Services pipeline, or a proxy of one's own",
-		AgentRights:  []string{"ObjectStorageBucketsRead", "ObjectStorageBucketsWrite", "ObjectStorageObjectsDelete", "ObjectStorageObjectsRead", "ObjectStorageObjectsWrite"},
+		AgentRights:  []string{"ObjectStorageBucketsWrite", "ObjectStorageObjectsDelete", "ObjectStorageObjectsWrite", "ObjectStorageReadOnly"},
 		AppRights:    []string{"ObjectStorageBucketsRead", "ObjectStorageObjectsDelete", "ObjectStorageObjectsRead", "ObjectStorageObjectsWrite"},
 		Notes: []string{
 			"A bucket policy locks out every key that it does not name, and goes before ACLs: converge writes none.",

@@ -69,3 +69,14 @@ func putBlock(bucket string, when phase, shown resources.AttrDiff, to objectstor
 		},
 	}
 }
+
+// ignoresACLs reports whether the block was read, and the policy before it, and ACLs count for nothing: then nothing else that
+// cannot be read opens the bucket.
+func (f found) ignoresACLs() bool {
+	for _, v := range f.Values {
+		if block, ok := v.(objectstore.PublicAccessBlock); ok {
+			return block.IgnorePublicACLs && f.policy() != nil
+		}
+	}
+	return false
+}

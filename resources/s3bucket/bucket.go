@@ -104,7 +104,7 @@ func (b *bucket) readFromOutside(ctx context.Context, s *objectstore.Store, st *
 		if b.unserved {
 			st.Domain = "an object of the bucket is not to be had there"
 		}
-	case b.asksListing(st.Unreadable):
+	case b.asksListing(st.found):
 		// A listing that had no answer was not seen to be open; the probes have asked before.
 		st.Listable, _ = s.Listable(ctx, b.Name)
 	}
@@ -115,9 +115,9 @@ func (b *bucket) readFromOutside(ctx context.Context, s *objectstore.Store, st *
 // read: the policy of minio, which knows no ACLs; that and the ACL of ceph-rgw and wasabi; that, the block and the ownership of
 // aws; the ACL and the policy of scaleway. backblaze-b2 answers nobody without a key, whatever its ACL, and cloudflare-r2
 // neither. What a person may have opened elsewhere the weekly probes find, which ask in any case.
-func (b *bucket) asksListing(unreadable bool) bool {
+func (b *bucket) asksListing(f found) bool {
 	p := b.provider
-	return unreadable || p.Unseen || !p.Proven
+	return f.Unreadable && !f.ignoresACLs() || p.Unseen || !p.Proven
 }
 
 func (b *bucket) readRecords(env resources.ReadEnv, st *state) error {
@@ -288,6 +288,9 @@ func (b *bucket) notes(st *state) []string {
 	if b.Access == publicObjects && !b.provider.PrivatePrefixes {
 		notes = append(notes, b.Store.Provider+" makes all objects of a bucket public at once: backups/ and imports/ cannot be "+
 			"private there, only unguessable")
+	}
+	if b.Access == private && b.provider.Public == objectstore.CustomDomain {
+		notes = append(notes, "whether a custom domain is connected to the bucket is not seen through S3: it is public there if one is")
 	}
 	if st.Unreadable {
 		notes = append(notes, "this key may not read the bucket's policy or ACL; judged by anonymous requests")
