@@ -11,6 +11,7 @@ build: ## the agent, static and stripped
 
 packages: ## Debian packages for tests and demo
 	@sh test/packages.sh
+	@sh test/ruby/packages.sh
 
 # -count=1: Go's cache of test results does not know of the agent that the tests of ./test build and run.
 test: packages build ## all tests, of both modules

@@ -1,0 +1,136 @@
+package ruby
+
+import (
+	"cmp"
+	"strings"
+	"testing"
+
+	"github.com/converge-agent/converge/objectstore"
+)
+
+// mistake is a variable that is wrong, and what comes of it at providers.
+type mistake struct {
+	name    string
+	changed map[string]*string // as of instance.load
+	newer   bool               // with the SDK from 1.178
+	closed  bool               // with a bucket that is private
+	at      func(*objectstore.Provider) bool
+
+	storage string // what Mastodon then stores media in, "s3" where it is ""
+	put     string // in the error of an upload; "" is none
+	visit   string // in what the world gets at the address that Mastodon gives; "" is the upload
+}
+
+func set(name, value string) map[string]*string { return map[string]*string{name: &value} }
+
+func unset(name string) map[string]*string { return map[string]*string{name: nil} }
+
+func everywhere(*objectstore.Provider) bool { return true }
+
+func not(at func(*objectstore.Provider) bool) func(*objectstore.Provider) bool {
+	return func(p *objectstore.Provider) bool { return !at(p) }
+}
+
+func refusesChecksums(p *objectstore.Provider) bool { return p.RefusesChecksums }
+
+// anyRegion: the store does not look at the region of a signature (MinIO of 2026-02-12, run).
+func anyRegion(p *objectstore.Provider) bool { return p.Name == "minio" }
+
+func bucketACL(p *objectstore.Provider) bool { return p.Public == objectstore.BucketACL }
+
+// mistakes are the settings of an instance in the ways that people get them wrong, one at a time.
+func mistakes(i *instance) []mistake {
+	bare := strings.TrimPrefix(i.endpoint(), "https://")
+	return []mistake{
+		{name: "none", at: everywhere},
+		{name: "S3_ENABLED=True", changed: set("S3_ENABLED", "True"), at: everywhere, storage: "filesystem"},
+		{name: "S3_ENABLED=1", changed: set("S3_ENABLED", "1"), at: everywhere, storage: "filesystem"},
+		{name: "no S3_ENABLED", changed: unset("S3_ENABLED"), at: everywhere, storage: "filesystem"},
+
+		{name: "another S3_BUCKET", changed: set("S3_BUCKET", "somebody-elses"), at: everywhere,
+			put: "AccessDenied"}, // Mastodon would create it, which the app's key may not
+		{name: "another AWS_SECRET_ACCESS_KEY", changed: set("AWS_SECRET_ACCESS_KEY", "K001wrongwrongwrongwrongwrongwr"), at: everywhere,
+			put: "Aws::S3::Errors::SignatureDoesNotMatch"},
+		{name: "another AWS_ACCESS_KEY_ID", changed: set("AWS_ACCESS_KEY_ID", "0014aa9865d6f0000000000b1"), at: everywhere,
+			put: "Aws::S3::Errors::InvalidAccessKeyId"},
+		{name: "no AWS_SECRET_ACCESS_KEY", changed: unset("AWS_SECRET_ACCESS_KEY"), at: everywhere,
+			put: "Aws::Errors::MissingCredentialsError"},
+
+		{name: "S3_ENDPOINT with the bucket in the path", changed: set("S3_ENDPOINT", i.endpoint()+"/"+i.bucket), at: everywhere,
+			visit: "status 40"}, // stored under keys that begin with the bucket
+		{name: "S3_ENDPOINT empty", changed: set("S3_ENDPOINT", ""), at: everywhere, put: "ArgumentError"},
+		{name: "S3_ENDPOINT without scheme", changed: set("S3_ENDPOINT", bare), at: everywhere, put: "ArgumentError"},
+		{name: "another S3_REGION", changed: set("S3_REGION", "mars-1"), at: not(anyRegion), put: "AuthorizationHeaderMalformed"},
+		{name: "another S3_REGION", changed: set("S3_REGION", "mars-1"), at: anyRegion},
+		{name: "S3_OVERRIDE_PATH_STYLE=true", changed: set("S3_OVERRIDE_PATH_STYLE", "true"),
+			at: func(p *objectstore.Provider) bool { return p.PathStyle }, put: "getaddrinfo"},
+		{name: "no S3_OVERRIDE_PATH_STYLE", changed: unset("S3_OVERRIDE_PATH_STYLE"), at: everywhere},
+
+		{name: "S3_MULTIPART_THRESHOLD=15", changed: set("S3_MULTIPART_THRESHOLD", "15"), at: everywhere,
+			put: "ArgumentError: unable to multipart upload files smaller than 5MB"},
+		{name: "no AWS_REQUEST_CHECKSUM_CALCULATION", changed: unset("AWS_REQUEST_CHECKSUM_CALCULATION"), newer: true,
+			at: refusesChecksums, put: "Aws::S3::Errors::InvalidArgument: Unsupported header 'x-amz-checksum-crc32'"},
+		{name: "no AWS_REQUEST_CHECKSUM_CALCULATION", changed: unset("AWS_REQUEST_CHECKSUM_CALCULATION"), newer: true,
+			at: not(refusesChecksums)},
+
+		{name: "no S3_PERMISSION", changed: unset("S3_PERMISSION"), at: everywhere},
+		{name: "no S3_PERMISSION, private bucket", changed: unset("S3_PERMISSION"), closed: true, at: bucketACL,
+			put: "Aws::S3::Errors::InvalidArgument: Unsupported value for canned acl 'public-read'"},
+		{name: "S3_PERMISSION=private", changed: set("S3_PERMISSION", "private"), at: bucketACL,
+			put: "Aws::S3::Errors::InvalidArgument: Unsupported value for canned acl 'private'"},
+
+		{name: "S3_PROTOCOL=http", changed: set("S3_PROTOCOL", "http"), at: everywhere, visit: "no https address"},
+		{name: "no S3_HOSTNAME", changed: unset("S3_HOSTNAME"), at: everywhere, visit: ".amazonaws.com"},
+		{name: "S3_ALIAS_HOST empty", changed: set("S3_ALIAS_HOST", ""), at: everywhere, visit: "no Host in request URL"},
+		{name: "S3_ALIAS_HOST with scheme", changed: set("S3_ALIAS_HOST", "https://files.example.com"), at: everywhere, visit: "lookup https"},
+	}
+}
+
+// TestWrongSettingsFail has each setting wrong in the ways that people get it wrong: the client has to fail here as Mastodon
+// does there, or that it agrees would prove nothing.
+func TestWrongSettingsFail(t *testing.T) {
+	w := newWorld(t)
+	for _, p := range personalities {
+		t.Run(p.String(), func(t *testing.T) {
+			public, private := w.newInstance(t, p, wrong, "public-objects"), w.newInstance(t, p, closed, "private")
+			for _, m := range mistakes(public) {
+				i := public
+				if m.closed {
+					i = private
+				}
+				if m.at(i.provider) {
+					t.Run(m.name, func(t *testing.T) { m.happens(t, i) })
+				}
+			}
+		})
+	}
+}
+
+// happens expects what comes of a mistake.
+func (m *mistake) happens(t *testing.T, i *instance) {
+	if got, want := i.load(t, m.newer, m.changed), cmp.Or(m.storage, "s3"); got != want {
+		t.Errorf("Mastodon stores media in the %s, want %s", got, want)
+	}
+	if m.storage != "" {
+		return
+	}
+	u := newUpload(t, small)
+	err := i.put(t, u)
+	if !fits(err, m.put) {
+		t.Errorf("the upload: %v, want %q", err, m.put)
+	}
+	if err != nil || m.put != "" {
+		return
+	}
+	if err := i.shown(t, i.url(t, u), u); !fits(err, m.visit) {
+		t.Errorf("the world gets: %v, want %q", err, m.visit)
+	}
+}
+
+// fits reports whether an error holds a text, or there is none and shall be none.
+func fits(err error, text string) bool {
+	if text == "" || err == nil {
+		return text == "" && err == nil
+	}
+	return strings.Contains(err.Error(), text)
+}
