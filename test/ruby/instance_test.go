@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/converge-agent/converge/objectstore"
@@ -25,18 +26,19 @@ import (
 
 // instance is a Mastodon with a bucket of its own at one provider, whose settings the agent has written.
 type instance struct {
-	lab      *lab.Lab
-	store    *lab.S3
-	provider *objectstore.Provider
-	bucket   string
-	access   string // of the bucket
-	dir      string // "/home/minio/live"
-	settings string // its .env.production, as the agent left it
-	ruby     *client
+	lab               *lab.Lab
+	store             *lab.S3
+	provider          *objectstore.Provider
+	bucket            string
+	access            string // of the bucket
+	appKey, appSecret string // with the rights that the table of providers says are enough
+	dir               string // "/home/minio/live"
+	settings          string // its .env.production, as the agent left it
+	ruby              *client
 }
 
-// personalities are those of the lab.
-var personalities = []lab.Personality{lab.MinIO, lab.B2}
+// personalities are those of the lab: a simulation for each provider that counts as proven, but for Ceph, which is real elsewhere.
+var personalities = []lab.Personality{lab.MinIO, lab.B2, lab.AWS, lab.Scaleway, lab.R2, lab.IDrive, lab.Wasabi}
 
 // The instances that there are at each provider: their buckets are named so, with the provider's name behind.
 const (
@@ -44,6 +46,9 @@ const (
 	wrong  = "wrong-"
 	closed = "closed-"
 )
+
+// elsewhere is a bucket that is not there.
+const elsewhere = "somebody-elses"
 
 // world is a lab with a store of each personality.
 type world struct {
@@ -68,7 +73,7 @@ func newWorld(t *testing.T) *world {
 			t.Fatal(err)
 		}
 		w.stores[p] = s
-		hosts = append(hosts, s.Name)
+		hosts = append(hosts, s.Name, elsewhere+"."+s.Name, publicName(agrees+p.String()), publicName(wrong+p.String()))
 		if provider, ok := objectstore.Lookup(p.String()); ok && !provider.PathStyle {
 			for _, instance := range []string{agrees, wrong, closed} {
 				hosts = append(hosts, instance+p.String()+"."+s.Name)
@@ -88,11 +93,19 @@ func (w *world) newInstance(t *testing.T, p lab.Personality, name, access string
 		t.Fatalf("the agent does not know the provider %s", s.Personality)
 	}
 	i := &instance{lab: w.lab, store: s, provider: provider, bucket: bucket, access: access, dir: "/home/" + bucket + "/live"}
+	i.appKey, i.appSecret = s.NewKey(provider.AppRights...)
+	if p == lab.B2 {
+		i.appKey, i.appSecret = s.AppKey, s.AppSecret
+	}
 	sample, err := lab.NewInstance(i.dir, lab.InstanceSpec{Files: 20, Seed: 5, Domain: "example.com"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	i.apply(t, sample.EnvPath)
+	if i.publicHost() != "" { // which converge waits for
+		s.ConnectDomain(bucket, publicName(bucket))
+		i.apply(t, sample.EnvPath)
+	}
 	text, err := os.ReadFile(sample.EnvPath)
 	if err != nil {
 		t.Fatal(err)
@@ -106,9 +119,13 @@ func (w *world) newInstance(t *testing.T, p lab.Personality, name, access string
 func (i *instance) apply(t *testing.T, env string) {
 	t.Helper()
 	for name, value := range map[string]string{
-		"agent.id": i.store.AgentKey, "agent.key": i.store.AgentSecret, "app.id": i.store.AppKey, "app.key": i.store.AppSecret,
+		"agent.id": i.store.AgentKey, "agent.key": i.store.AgentSecret, "app.id": i.appKey, "app.key": i.appSecret,
 	} {
 		put(t, "/etc/credstore/"+i.bucket+"."+name, value)
+	}
+	var publicHost, alias string
+	if i.publicHost() != "" {
+		publicHost, alias = fmt.Sprintf("public_host = %q", i.publicHost()), fmt.Sprintf("S3_ALIAS_HOST = %q", i.publicHost())
 	}
 	config := fmt.Sprintf(`
 object_store "lab" {
@@ -123,6 +140,7 @@ s3_bucket "media" {
   store  = object_store.lab
   name   = %[5]q
   access = %[6]q
+  %[8]s
 
   app_credentials {
     access_key_id     = credential("%[5]s.app.id")
@@ -131,12 +149,12 @@ s3_bucket "media" {
 }
 env_file "mastodon" {
   path = %[7]q
-  set  = s3_bucket.media.mastodon_env
+  set  = merge(s3_bucket.media.mastodon_env, {%[9]s})
 }
-`, i.provider.Name, i.store.Region, i.endpoint(), i.lab.CAFile, i.bucket, i.access, env)
+`, i.provider.Name, i.store.Region, i.endpoint(), i.lab.CAFile, i.bucket, i.access, env, publicHost, alias)
 	file := "/etc/converge/" + i.bucket + ".hcl"
 	put(t, file, config)
-	cmd := exec.CommandContext(t.Context(), labDir+"/converge", "apply", "--auto-approve", "--state-dir", "/var/lib/converge-"+i.bucket, file)
+	cmd := exec.CommandContext(t.Context(), labDir+"/converge", "apply", "--auto-approve", "--lock-timeout", "10m", "--state-dir", "/var/lib/converge-"+i.bucket, file)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("converge apply: %v\n%s", err, out)
 	}
@@ -146,6 +164,18 @@ env_file "mastodon" {
 func (i *instance) endpoint() string {
 	_, port, _ := strings.Cut(strings.TrimPrefix(i.store.Endpoint, "https://"), ":")
 	return "https://" + net.JoinHostPort(i.store.Name, port)
+}
+
+// publicName is the name of a bucket's own domain, where it has one.
+func publicName(bucket string) string { return bucket + ".media.example.com" }
+
+// publicHost is where the world reads the bucket's objects if not at the store: "" else.
+func (i *instance) publicHost() string {
+	if i.provider.Public != objectstore.CustomDomain || i.access != "public-objects" {
+		return ""
+	}
+	_, port, _ := strings.Cut(i.store.PublicHost, ":")
+	return net.JoinHostPort(publicName(i.bucket), port)
 }
 
 // load has Ruby start anew with the instance's settings, some of them changed: a value, or nil for a line that is missing. It
@@ -177,15 +207,15 @@ type upload struct {
 	digest          string // SHA-256
 }
 
-var uploads int
+var uploads atomic.Int64 // made so far
 
 // newUpload makes a file of so many random bytes. Its key has the sign that only some keys of Mastodon's have.
 func newUpload(t *testing.T, size int) *upload {
 	t.Helper()
-	uploads++
+	n := uploads.Add(1)
 	u := &upload{
-		key:     fmt.Sprintf("site_uploads/files/000/000/%03d/@1x/%016x.png", uploads, size),
-		file:    fmt.Sprintf("/tmp/upload-%d", uploads),
+		key:     fmt.Sprintf("site_uploads/files/000/000/%03d/@1x/%016x.png", n, size),
+		file:    fmt.Sprintf("/tmp/upload-%d", n),
 		kind:    "image/png",
 		content: make([]byte, size),
 	}
