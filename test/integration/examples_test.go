@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
-	"fmt"
 	"maps"
 	"net/http"
 	"os"
@@ -17,7 +16,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go/middleware"
 	"github.com/converge-agent/converge/test/lab"
 )
@@ -43,36 +41,58 @@ func (e *example) apply(code int) string {
 	return e.converge(code, e.args("apply", "--auto-approve", "--detailed-exitcode")...).Stdout
 }
 
-func TestExampleBackblazeB2(t *testing.T) {
-	w := newWorld(t, lab.B2, "b2")
-	w.bucket = "my-instance-media"
-	e := &example{world: w, path: w.installExample("backblaze-b2.hcl", exampleConfig)}
-	e.fromFreshToDone(func(c *s3.Client) error {
-		_, err := c.PutBucketAcl(t.Context(), &s3.PutBucketAclInput{Bucket: &w.bucket, ACL: types.BucketCannedACLPrivate})
-		return err
-	})
+// exampleOf is one of the examples: the world that it is for, and what can drift there.
+type exampleOf struct {
+	setting
+	file   string
+	flags  []string
+	drifts []drift   // of the bucket
+	expose *exposure // nil where nobody can have strangers list a bucket
 }
 
-func TestExampleMinIO(t *testing.T) {
-	w := newWorld(t, lab.MinIO, "minio")
-	w.bucket = "mastodon"
-	ca, err := os.ReadFile(w.lab.CAFile)
-	if err != nil {
-		t.Fatal(err)
+var exampleList = []exampleOf{
+	{
+		setting: backblaze,
+		file:    "backblaze-b2.hcl",
+		drifts:  []drift{{what: "bucket ACL", at: privateACL, shows: "acl"}},
+	},
+	{
+		setting: setting{personality: lab.MinIO, host: "minio.test", credentials: "minio", bucket: "mastodon"},
+		file:    "minio.hcl",
+		flags:   []string{"--var", "endpoint=https://minio.test", "--var", "ca_file=" + labCA},
+		drifts:  []drift{{what: "bucket policy", at: noPolicy, shows: "policy"}},
+		expose:  &listedByPolicy,
+	},
+}
+
+// labCA is where a world has the certificate of the authority of the lab's servers.
+const labCA = "/usr/local/share/ca-certificates/lab.crt"
+
+// TestExamples runs each of the examples on a host of its own.
+func TestExamples(t *testing.T) {
+	var names []string
+	for _, x := range exampleList {
+		names = append(names, x.host, "*."+x.host)
 	}
-	putFile(t, w.m, "/etc/ssl/own-ca.pem", string(ca), 0o644)
-	_, port, _ := strings.Cut(strings.TrimPrefix(w.store.Endpoint, "https://"), ":")
-	e := &example{world: w, path: w.installExample("minio.hcl", exampleConfig), flags: []string{
-		"--var", "endpoint=https://" + w.store.Name + ":" + port, "--var", "ca_file=/etc/ssl/own-ca.pem",
-	}}
-	e.fromFreshToDone(func(c *s3.Client) error {
-		_, err := c.DeleteBucketPolicy(t.Context(), &s3.DeleteBucketPolicyInput{Bucket: &w.bucket})
-		return err
-	})
+	to := newTown(t, names...)
+	for _, x := range exampleList {
+		t.Run(strings.TrimSuffix(x.file, ".hcl"), func(t *testing.T) {
+			t.Parallel()
+			w := to.newWorld(t, x.setting)
+			e := &example{world: w, path: w.installExample(x.file, exampleConfig), flags: append(x.flags, "--var", "bucket="+x.bucket)}
+			e.fromFreshToDone()
+			e.driftIsHealed(append(hostDrifts, x.drifts...))
+			e.deletedStaysDeleted()
+			if x.expose != nil {
+				e.exposureStops(*x.expose)
+			}
+			e.checkSecrets()
+		})
+	}
 }
 
-// fromFreshToDone is the whole life of an example; closeBucket has the world lose its access to the bucket.
-func (e *example) fromFreshToDone(closeBucket func(*s3.Client) error) {
+// fromFreshToDone is the life of an example until nothing is left to do.
+func (e *example) fromFreshToDone() {
 	e.converge(0, e.args("validate")...)
 	env := e.get(exampleEnv)
 	for _, key := range []string{e.instance.Public()[3], e.instance.Private()[0]} {
@@ -88,8 +108,6 @@ func (e *example) fromFreshToDone(closeBucket func(*s3.Client) error) {
 	e.checkVisits()
 	e.applyAgainDoesNothing()
 	e.checkMetrics()
-	e.driftIsHealed(closeBucket)
-	e.checkSecrets()
 }
 
 // planChangesNothing returns what the plan of a fresh host says will be done, by address.
@@ -306,44 +324,6 @@ func metrics(text string) map[string][]float64 {
 	return all
 }
 
-// driftIsHealed damages one thing of each kind.
-func (e *example) driftIsHealed(closeBucket func(*s3.Client) error) {
-	e.t.Helper()
-	contents, site, mainSite := e.traces("contents"), e.get(exampleSite), e.get(exampleMain)
-	e.sh(`sed -i 's/^S3_BUCKET=.*/S3_BUCKET=elsewhere/' ` + exampleEnv + `
-		sed -i 's/nosniff/sniff/' ` + exampleSite + `
-		sed -i '0,/# converge$/{//d}' ` + exampleMain + `; grep -c '# converge$' ` + exampleMain + ` | grep -qx 1
-		systemctl stop mastodon-sidekiq`)
-	if err := closeBucket(e.client()); err != nil {
-		e.t.Fatal(err)
-	}
-	if got := e.anonymous(); got != http.StatusForbidden {
-		e.t.Fatalf("the bucket was not closed: status %d", got)
-	}
-	out := e.plan(2)
-	for _, address := range []string{"s3_bucket.media", "nginx_site.files", "nginx_location.system", "env_file.mastodon", `systemd_service.mastodon["mastodon-sidekiq"]`} {
-		if !regexp.MustCompile(`(?m)^  ~ ` + regexp.QuoteMeta(address) + ` +drift: `).MatchString(out) {
-			e.t.Errorf("the plan does not show the drift of %s:\n%s", address, out)
-		}
-	}
-	if strings.Count(out, "drift: ") != 5 {
-		e.t.Errorf("the plan shows other drift than the five things:\n%s", out)
-	}
-	e.apply(2)
-	e.wantSame("damage and healing", contents, e.traces("contents"))
-	if e.get(exampleSite) != site || e.get(exampleMain) != mainSite {
-		e.t.Errorf("the sites are not as they were")
-	}
-	if got := e.sh("systemctl is-active mastodon-sidekiq"); got != "active" {
-		e.t.Errorf("mastodon-sidekiq is %s", got)
-	}
-	if got := e.anonymous(); got != http.StatusOK {
-		e.t.Errorf("after the apply a stranger gets status %d for an object of the bucket", got)
-	}
-	e.plan(0)
-	e.checkVisits()
-}
-
 // client is another tool of the admin's.
 func (w *world) client() *s3.Client {
 	return s3.New(s3.Options{
@@ -355,16 +335,4 @@ func (w *world) client() *s3.Client {
 			return nil
 		}},
 	})
-}
-
-// anonymous is the status that a stranger gets for an object, at the store itself.
-func (e *example) anonymous() int {
-	e.t.Helper()
-	client := e.browser(e.lab.CAFile, strings.TrimPrefix(e.store.Endpoint, "https://"))
-	resp, err := client.Get(fmt.Sprintf("%s/%s/%s", e.store.Endpoint, e.bucket, e.instance.Public()[0]))
-	if err != nil {
-		e.t.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	return resp.StatusCode
 }

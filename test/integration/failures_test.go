@@ -178,8 +178,7 @@ var failures = []failure{
 
 // TestFailures breaks one thing after the other on a converged host.
 func TestFailures(t *testing.T) {
-	w := newWorld(t, lab.B2, "b2")
-	w.bucket = "my-instance-media"
+	w := newTown(t, b2Endpoint).newWorld(t, backblaze)
 	w.installExample("backblaze-b2.hcl", exampleConfig)
 	b := &broken{&example{world: w, path: exampleConfig}}
 	b.planted = append(b.planted, "K001wrongButSecretAllTheSame2Xq")

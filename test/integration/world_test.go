@@ -11,9 +11,11 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -37,8 +39,67 @@ const (
 
 var exampleUnits = []string{"mastodon-sidekiq", "mastodon-web"}
 
+// town is a lab on a network, for worlds beside each other.
+type town struct {
+	dir     string
+	base    string // of the machines
+	network *machine.Network
+	lab     *lab.Lab
+
+	mu     sync.Mutex
+	worlds int
+}
+
+// newTown starts a lab whose servers may be found under these names besides; each ends with the test.
+func newTown(t *testing.T, names ...string) *town {
+	t.Helper()
+	if _, err := converge(); err != nil { // before the lab, which changes the working directory
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute) // the first ever builds the base
+	defer cancel()
+	to := &town{dir: t.TempDir()}
+	var err error
+	if to.base, err = machine.Base(ctx, "", "bookworm"); err != nil {
+		t.Fatal(err)
+	}
+	if to.network, err = machine.NewNetwork(ctx); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = to.network.Close() }) // goes with the process anyway
+	to.lab, err = lab.Start(t.Context(), lab.Options{
+		Dir: filepath.Join(to.dir, "lab"), IP: machine.HostIP, Listen: to.network.Listen, Dial: to.network.DialContext,
+		Names: append(names, letsEncrypt),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(to.lab.Close)
+	return to
+}
+
+// newStore starts a store, and gives the lab one more address on the network, where it is to be found.
+func (to *town) newStore(t *testing.T, p lab.Personality) (store *lab.S3, ip string) {
+	t.Helper()
+	to.mu.Lock()
+	defer to.mu.Unlock()
+	to.worlds++
+	ip = fmt.Sprintf("10.77.0.%d", 100+to.worlds) // machines count from 11
+	err := to.network.Do(func() error {
+		out, err := exec.CommandContext(t.Context(), "ip", "addr", "add", ip+"/24", "dev", "br0").CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("give the lab the address %s: %w: %s", ip, err, out)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newS3(t, to.lab, p), ip
+}
+
 // world is a Mastodon host in a machine, and the servers that the examples speak of under their own names: a relay on port
-// 443 of the lab's address, in the machine's network alone, tells them apart by the name that a client asks for.
+// 443 of an address of its own, in the machines' network alone, tells them apart by the name that a client asks for.
 type world struct {
 	t        *testing.T
 	m        *machine.Machine
@@ -54,23 +115,27 @@ type world struct {
 	printed strings.Builder // all that converge has printed
 }
 
-// newWorld starts a world with a sample instance, its units, and the store's keys under these names in /etc/credstore.
-func newWorld(t *testing.T, p lab.Personality, credentials string) *world {
+// setting says what is particular to a world: its store, and how the example speaks of that.
+type setting struct {
+	personality lab.Personality
+	host        string // the store's own name
+	credentials string // what the names of its keys in /etc/credstore begin with
+	bucket      string // to be
+}
+
+// backblaze is the world of the example for Backblaze B2.
+var backblaze = setting{personality: lab.B2, host: b2Endpoint, credentials: "b2", bucket: "my-instance-media"}
+
+// newWorld starts a world with a sample instance, its units, and a store whose keys are in /etc/credstore.
+func (to *town) newWorld(t *testing.T, s setting) *world {
 	t.Helper()
-	if _, err := converge(); err != nil { // before the lab, which changes the working directory
-		t.Fatal(err)
-	}
 	dir := t.TempDir()
-	w := &world{t: t, disk: filepath.Join(dir, "machine", "upper")}
+	w := &world{t: t, lab: to.lab, bucket: s.bucket, disk: filepath.Join(dir, "upper")}
 	w.furnish()
-	w.startServers(dir, p)
+	w.startServers(to, dir, s)
 	w.openMainSite()
-	w.certify()
-	for name, value := range map[string]string{
-		".agent.id": w.store.AgentKey, ".agent.key": w.store.AgentSecret, ".app.id": w.store.AppKey, ".app.key": w.store.AppSecret,
-	} {
-		putFile(t, w.m, "/etc/credstore/"+credentials+name, value+"\n", 0o600)
-	}
+	w.certify(s)
+	w.putKeys(s.credentials)
 	w.planted = []string{w.store.AgentKey, w.store.AgentSecret, w.store.AppKey, w.store.AppSecret}
 	for line := range strings.Lines(w.get(exampleEnv)) {
 		if name, value, _ := strings.Cut(strings.TrimSpace(line), "="); len(value) >= 32 && !strings.HasPrefix(name, "SMTP") {
@@ -87,6 +152,16 @@ func newWorld(t *testing.T, p lab.Personality, credentials string) *world {
 		}
 	})
 	return w
+}
+
+// putKeys writes the store's keys to where the examples read them.
+func (w *world) putKeys(credentials string) {
+	w.t.Helper()
+	for name, value := range map[string]string{
+		".agent.id": w.store.AgentKey, ".agent.key": w.store.AgentSecret, ".app.id": w.store.AppKey, ".app.key": w.store.AppSecret,
+	} {
+		putFile(w.t, w.m, "/etc/credstore/"+credentials+name, value+"\n", 0o600)
+	}
 }
 
 // standInUnit is a unit of Mastodon's as its dist/*.service are, with a program in the place of Ruby.
@@ -127,31 +202,15 @@ func (w *world) furnish() {
 	}
 }
 
-// startServers starts the machine, the store, the authority and the relay, each ending with the test.
-func (w *world) startServers(dir string, p lab.Personality) {
+// startServers starts the store, the machine, the authority and the relay, each ending with the test.
+func (w *world) startServers(to *town, dir string, s setting) {
 	t := w.t
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute) // the first ever builds the base
-	defer cancel()
-	base, err := machine.Base(ctx, "", "bookworm")
+	var ip string
+	var err error
+	w.store, ip = to.newStore(t, s.personality)
+	w.m, err = machine.Start(t.Context(), machine.Options{Base: to.base, Dir: dir, Name: "social", Network: to.network})
 	if err != nil {
-		t.Fatal(err)
-	}
-	network, err := machine.NewNetwork(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = network.Close() }) // goes with the process anyway
-	w.lab, err = lab.Start(t.Context(), lab.Options{
-		Dir: filepath.Join(dir, "lab"), IP: machine.HostIP, Listen: network.Listen, Dial: network.DialContext,
-		Names: []string{b2Endpoint, letsEncrypt},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(w.lab.Close)
-	w.store = newS3(t, w.lab, p)
-	if w.m, err = machine.Start(ctx, machine.Options{Base: base, Dir: filepath.Join(dir, "machine"), Name: "social", Network: network}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -164,9 +223,10 @@ func (w *world) startServers(dir string, p lab.Personality) {
 		t.Fatal(err)
 	}
 	authority, _, _ := strings.Cut(strings.TrimPrefix(w.acme.DirectoryURL, "https://"), "/")
+	store := strings.TrimPrefix(w.store.Endpoint, "https://")
 	w.relay = &lab.NameRelay{
-		Addr: machine.HostIP + ":443", Listen: network.Listen, Dial: network.DialContext,
-		Targets: map[string]string{b2Endpoint: strings.TrimPrefix(w.store.Endpoint, "https://"), letsEncrypt: authority},
+		Addr: ip + ":443", Listen: to.network.Listen, Dial: to.network.DialContext,
+		Targets: map[string]string{s.host: store, "*." + s.host: store, letsEncrypt: authority},
 	}
 	w.openRelay()
 	t.Cleanup(w.relay.Close)
@@ -214,10 +274,11 @@ func (w *world) openMainSite() {
 }
 
 // certify lets the machine find the servers under their names and trust them, and starts its services.
-func (w *world) certify() {
+func (w *world) certify(s setting) {
 	w.t.Helper()
-	hosts := w.get("/etc/hosts") + fmt.Sprintf("%s %s %s %s\n%s %s\n",
-		w.lab.IP, b2Endpoint, letsEncrypt, w.store.Name, w.m.IP, exampleFiles)
+	relay, _, _ := strings.Cut(w.relay.Addr, ":")
+	hosts := w.get("/etc/hosts") + fmt.Sprintf("%[1]s %[2]s %[3]s %[4]s.%[3]s\n%[5]s %[6]s\n",
+		relay, letsEncrypt, s.host, s.bucket, w.m.IP, exampleFiles)
 	putFile(w.t, w.m, "/etc/hosts", hosts, 0o644)
 	for name, file := range map[string]string{"lab": w.lab.CAFile, "acme": w.acme.RootFile} {
 		pem, err := os.ReadFile(file)
