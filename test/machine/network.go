@@ -44,7 +44,9 @@ func NewNetwork(ctx context.Context) (*Network, error) {
 	n := &Network{space: space, next: firstIP}
 	for _, args := range []string{
 		"link set lo up",
-		"link add br0 type bridge",
+		// By itself a bridge has the lowest address of its ports, and another one when a machine is unplugged: those that stay
+		// would send to the old one until they ask again, for half a minute.
+		"link add br0 address 02:00:00:00:00:01 type bridge",
 		"addr add " + HostIP + "/24 dev br0",
 		"link set br0 up",
 	} {
