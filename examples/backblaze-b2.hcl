@@ -1,11 +1,20 @@
 # A Mastodon instance whose media move to Backblaze B2, behind a caching proxy on this host.
 #
-#   converge plan  examples/backblaze-b2.hcl
-#   converge apply examples/backblaze-b2.hcl
+#   converge plan  --var bucket=NAME examples/backblaze-b2.hcl
+#   converge apply --var bucket=NAME examples/backblaze-b2.hcl
+#
+# What is different at Backblaze:
+#   public    all objects of the bucket at once, by the bucket's ACL; nobody can list it
+#   private   nothing: backups/ and imports/ are only unguessable (their names are random), and the proxy refuses them
+#   versions  always kept, and paid: the lifecycle below ends hidden ones after 7 days
+#   requests  uploads and deletions are free, the others have a free part every day
+#
+# Two application keys, neither of them the master key, which the S3 interface refuses:
+#   converge  listAllBucketNames, listBuckets, readBuckets, writeBuckets, listFiles, readFiles, writeFiles, deleteFiles
+#   Mastodon  listAllBucketNames, listBuckets, listFiles, readFiles, writeFiles, deleteFiles, restricted to the bucket
 #
 # The keys are read from /etc/credstore (or systemd's $CREDENTIALS_DIRECTORY); a missing one is named, with the command that
-# puts it there. Make two application keys at Backblaze, neither of them the master key: the agent's may change the bucket
-# (listBuckets, readBuckets, writeBuckets, readBucketAcl..., and the files' rights), the app's only its files.
+# puts it there. How to make them, step by step: docs/object-stores.md.
 
 variable "live" {
   description = "Mastodon's directory"
@@ -23,7 +32,10 @@ variable "bucket" {
   description = "The bucket's name, unique at Backblaze"
   default     = "my-instance-media"
 }
-variable "region" { default = "us-west-001" }
+variable "region" {
+  description = "Where the account is: its buckets show it as Endpoint"
+  default     = "us-west-001"
+}
 variable "email" {
   description = "Where the certificate authority may write to"
   default     = "admin@example.com"
@@ -46,7 +58,11 @@ s3_bucket "media" {
   name   = var.bucket
   access = "public-objects"
 
-  app_credentials { # Mastodon's own key, with fewer rights than the agent's
+  lifecycle {
+    hidden_versions_days = 7 # what is deleted or overwritten stays that long, and can be brought back
+  }
+
+  app_credentials { # Mastodon's own key, with fewer rights than converge's
     access_key_id     = credential("b2.app.id")
     secret_access_key = credential("b2.app.key")
   }

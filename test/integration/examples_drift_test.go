@@ -24,6 +24,7 @@ type drift struct {
 	at      func(*example) error // or what another tool does at the store
 	address string               // which resource the plan shows it at; the bucket's where at is set
 	shows   string               // with which words
+	closes  bool                 // strangers cannot get objects any more
 }
 
 // hostDrifts are those of the host, the same in all examples.
@@ -66,8 +67,9 @@ func (e *example) driftIsHealed(drifts []drift) {
 		}
 		addresses[drifts[i].address] = true
 	}
-	if got := e.anonymous(); got == http.StatusOK {
-		e.t.Fatal("the bucket was not closed")
+	closed := slices.ContainsFunc(drifts, func(d drift) bool { return d.closes })
+	if got := e.anonymous(); closed != (got != http.StatusOK) {
+		e.t.Fatalf("before the apply a stranger gets status %d for an object of the bucket", got)
 	}
 	out := e.plan(2)
 	for _, d := range drifts {
@@ -122,40 +124,67 @@ func (e *example) deletedStaysDeleted() {
 		e.t.Errorf("after %s was deleted the bucket holds %q, want %q", key, got, want)
 	}
 	e.sh("test -f " + exampleLive + "/public/system/" + key)
-	if status, _ := e.visit(key); status != http.StatusNotFound {
-		e.t.Errorf("GET /%s, which was deleted: status %d, want 404", key, status)
+	if status, _ := e.visit(key); status != http.StatusNotFound && status != http.StatusForbidden { // to who may not list, a store may not tell
+		e.t.Errorf("GET /%s, which was deleted: status %d, want 404 or 403", key, status)
 	}
 	e.plan(0)
 }
 
-// exposure is how somebody has strangers list a bucket, and what converge says to it.
-type exposure struct {
+// breakage is what somebody does to a bucket that converge cannot undo, and what it says to it.
+type breakage struct {
+	what       string
 	open, mend func(*example) error
+	listed     bool // strangers can list the bucket
 	says       []string
 }
 
-// exposureStops: the bucket fails, loudly, and so does no other repair.
-func (e *example) exposureStops(x exposure) {
+// stops: the bucket fails, loudly, and all other drift is repaired.
+func (e *example) stops(b breakage) {
 	e.t.Helper()
-	if err := x.open(e); err != nil {
-		e.t.Fatal(err)
+	if err := b.open(e); err != nil {
+		e.t.Fatalf("%s: %v", b.what, err)
 	}
-	if status := e.stranger("/?list-type=2"); status != http.StatusOK {
-		e.t.Fatalf("a stranger's listing has status %d, want 200", status)
+	if status := e.stranger("/?list-type=2"); b.listed != (status == http.StatusOK) {
+		e.t.Fatalf("%s: a stranger's listing has status %d", b.what, status)
 	}
 	e.sh(wipedKey)
 	out := e.converge(6, e.args("apply", "--auto-approve", "--detailed-exitcode")...)
 	message := strings.Join(strings.Fields(out.Stderr), " ")
-	for _, words := range append([]string{"s3_bucket.media", "anyone can list it"}, x.says...) {
+	for _, words := range append([]string{"s3_bucket.media"}, b.says...) {
 		if !strings.Contains(message, words) {
-			e.t.Errorf("of a bucket that anyone can list stderr does not say %q:\n%s", words, out.Stderr)
+			e.t.Errorf("%s: stderr does not say %q:\n%s", b.what, words, out.Stderr)
 		}
 	}
-	if err := x.mend(e); err != nil {
-		e.t.Fatal(err)
+	if err := b.mend(e); err != nil {
+		e.t.Fatalf("%s: %v", b.what, err)
 	}
 	e.converge(0, e.args("apply", "--auto-approve")...)
 	e.plan(0)
+}
+
+// keysAreRotated: new keys are taken as they are written, and the old ones are needed by nobody any more.
+func (e *example) keysAreRotated() {
+	e.t.Helper()
+	old, starts := []key{e.agent, e.app}, e.starts()
+	e.agent, e.app = e.newAgentKey(), e.newAppKey()
+	e.putKeys()
+	out := e.plan(2)
+	if got, want := addresses(out, `[~]`), []string{
+		"env_file.mastodon", `systemd_service.mastodon["mastodon-sidekiq"]`, `systemd_service.mastodon["mastodon-web"]`,
+	}; !slices.Equal(got, want) {
+		e.t.Errorf("with new keys the plan is to change %q, want %q:\n%s", got, want, out)
+	}
+	e.apply(2)
+	for _, k := range old {
+		e.store.RevokeKey(k.id)
+	}
+	e.apply(0)
+	if env := e.get(exampleEnv); !strings.Contains(env, "AWS_ACCESS_KEY_ID="+e.app.id+"\n") || strings.Contains(env, old[1].secret) {
+		e.t.Error("the env file does not hold the new key alone")
+	}
+	if got := e.starts(); got == starts {
+		e.t.Errorf("after new keys were written nothing was restarted: starts %q", got)
+	}
 }
 
 // settings are those of the bucket as another tool reads them: each document as it came, or the status of its refusal.
@@ -164,34 +193,28 @@ func (e *example) settings() map[string]string {
 	all := map[string]string{}
 	for _, name := range []string{"policy", "acl", "cors", "lifecycle", "versioning", "publicAccessBlock", "ownershipControls"} {
 		status, body := e.signed("?" + name)
-		if all[name] = string(body); status != http.StatusOK {
+		all[name] = strings.ReplaceAll(string(body), ` xmlns="http://s3.amazonaws.com/doc/2006-03-01/"`, "")
+		if status != http.StatusOK {
 			all[name] = http.StatusText(status)
 		}
 	}
 	return all
 }
 
-// signed gets a path below the bucket with the agent's key.
+// signed gets a path below the bucket with the key of another tool.
 func (e *example) signed(path string) (status int, body []byte) {
 	e.t.Helper()
+	const unsigned = "UNSIGNED-PAYLOAD"
 	req, err := http.NewRequestWithContext(e.t.Context(), http.MethodGet, e.store.Endpoint+"/"+e.bucket+path, nil)
 	if err != nil {
 		e.t.Fatal(err)
 	}
-	key := aws.Credentials{AccessKeyID: e.store.AgentKey, SecretAccessKey: e.store.AgentSecret}
 	req.Header.Set("X-Amz-Content-Sha256", unsigned)
+	key := aws.Credentials{AccessKeyID: e.store.AgentKey, SecretAccessKey: e.store.AgentSecret}
 	if err := v4.NewSigner().SignHTTP(e.t.Context(), key, req, unsigned, "s3", e.store.Region, time.Now()); err != nil {
 		e.t.Fatal(err)
 	}
-	return e.fetch(req)
-}
-
-const unsigned = "UNSIGNED-PAYLOAD"
-
-// fetch sends a request to the store itself.
-func (e *example) fetch(req *http.Request) (status int, body []byte) {
-	e.t.Helper()
-	resp, err := e.browser(e.lab.CAFile, strings.TrimPrefix(e.store.Endpoint, "https://")).Do(req)
+	resp, err := e.browser(e.lab.CAFile, endpoint(e.store)).Do(req)
 	if err != nil {
 		e.t.Fatal(err)
 	}
@@ -202,15 +225,20 @@ func (e *example) fetch(req *http.Request) (status int, body []byte) {
 	return resp.StatusCode, body
 }
 
-// stranger is the status that a stranger gets for a path below the bucket, at the store itself.
+// stranger is the status that a stranger gets for a path below the bucket, at the store itself or, where there is one, at the
+// bucket's own domain.
 func (e *example) stranger(path string) int {
 	e.t.Helper()
-	req, err := http.NewRequestWithContext(e.t.Context(), http.MethodGet, e.store.Endpoint+"/"+e.bucket+path, nil)
-	if err != nil {
-		e.t.Fatal(err)
+	client, url := e.browser(e.lab.CAFile, endpoint(e.store)), e.store.Endpoint+"/"+e.bucket+path
+	if e.store.PublicHost != "" {
+		client, url = e.browser(e.lab.CAFile, e.store.PublicHost), "https://"+r2Domain+path
 	}
-	status, _ := e.fetch(req)
-	return status
+	resp, err := client.Get(url)
+	if err != nil {
+		return 0 // nothing is connected to the name
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode
 }
 
 // anonymous is that of an object.
@@ -219,8 +247,12 @@ func (e *example) anonymous() int {
 	return e.stranger("/" + e.instance.Public()[0])
 }
 
-func privateACL(e *example) error {
-	_, err := e.client().PutBucketAcl(e.t.Context(), &s3.PutBucketAclInput{Bucket: &e.bucket, ACL: types.BucketCannedACLPrivate})
+func privateACL(e *example) error { return e.putACL(types.BucketCannedACLPrivate) }
+
+func publicACL(e *example) error { return e.putACL(types.BucketCannedACLPublicRead) }
+
+func (e *example) putACL(acl types.BucketCannedACL) error {
+	_, err := e.client().PutBucketAcl(e.t.Context(), &s3.PutBucketAclInput{Bucket: &e.bucket, ACL: acl})
 	return err
 }
 
@@ -229,30 +261,97 @@ func noPolicy(e *example) error {
 	return err
 }
 
-// listedByPolicy is a statement of somebody else's, which converge keeps.
-var listedByPolicy = exposure{
-	open: func(e *example) error {
-		var policy map[string]any
-		if _, text := e.signed("?policy"); json.Unmarshal(text, &policy) != nil {
-			return fmt.Errorf("the policy is %q", text)
-		}
-		policy["Statement"] = append(policy["Statement"].([]any), map[string]any{
-			"Sid": "Somebody", "Effect": "Allow", "Principal": "*", "Action": "s3:ListBucket", "Resource": "arn:aws:s3:::" + e.bucket,
-		})
-		return e.putPolicy(policy)
-	},
-	mend: func(e *example) error {
-		var policy map[string]any
-		if _, text := e.signed("?policy"); json.Unmarshal(text, &policy) != nil {
-			return fmt.Errorf("the policy is %q", text)
-		}
-		policy["Statement"] = slices.DeleteFunc(policy["Statement"].([]any), func(s any) bool { return s.(map[string]any)["Sid"] == "Somebody" })
-		return e.putPolicy(policy)
-	},
-	says: []string{"Take the statement that allows it out of the bucket's policy"},
+func noCORS(e *example) error {
+	_, err := e.client().DeleteBucketCors(e.t.Context(), &s3.DeleteBucketCorsInput{Bucket: &e.bucket})
+	return err
 }
 
-func (e *example) putPolicy(policy map[string]any) error {
+func noLifecycle(e *example) error {
+	_, err := e.client().DeleteBucketLifecycle(e.t.Context(), &s3.DeleteBucketLifecycleInput{Bucket: &e.bucket})
+	return err
+}
+
+func suspendVersioning(e *example) error {
+	_, err := e.client().PutBucketVersioning(e.t.Context(), &s3.PutBucketVersioningInput{
+		Bucket: &e.bucket, VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusSuspended},
+	})
+	return err
+}
+
+func blockAll(e *example) error {
+	on := aws.Bool(true)
+	_, err := e.client().PutPublicAccessBlock(e.t.Context(), &s3.PutPublicAccessBlockInput{
+		Bucket: &e.bucket, PublicAccessBlockConfiguration: &types.PublicAccessBlockConfiguration{
+			BlockPublicAcls: on, IgnorePublicAcls: on, BlockPublicPolicy: on, RestrictPublicBuckets: on,
+		},
+	})
+	return err
+}
+
+func objectWriter(e *example) error {
+	_, err := e.client().PutBucketOwnershipControls(e.t.Context(), &s3.PutBucketOwnershipControlsInput{
+		Bucket: &e.bucket, OwnershipControls: &types.OwnershipControls{
+			Rules: []types.OwnershipControlsRule{{ObjectOwnership: types.ObjectOwnershipObjectWriter}},
+		},
+	})
+	return err
+}
+
+// connectDomain makes the bucket; the plan says how to connect its domain, and that is done.
+func connectDomain(e *example) error {
+	if _, err := e.client().CreateBucket(e.t.Context(), &s3.CreateBucketInput{Bucket: &e.bucket}); err != nil {
+		return err
+	}
+	out := e.plan(2)
+	for _, words := range []string{"connect " + r2Domain + " to the bucket " + e.bucket, "Settings > Custom Domains > Connect Domain"} {
+		if !strings.Contains(out, words) {
+			e.t.Errorf("without the bucket's domain the plan does not say %q:\n%s", words, out)
+		}
+	}
+	e.store.ConnectDomain(e.bucket, r2Domain)
+	return nil
+}
+
+// disconnected is a bucket whose domain somebody took away.
+var disconnected = breakage{
+	what: "a domain that is not connected",
+	open: func(e *example) error {
+		e.store.DisconnectDomain(r2Domain)
+		return nil
+	},
+	mend: func(e *example) error {
+		e.store.ConnectDomain(e.bucket, r2Domain)
+		return nil
+	},
+	says: []string{r2Domain},
+}
+
+// listedByPolicy is a statement of somebody else's, which converge keeps.
+var listedByPolicy = breakage{
+	what: "a policy that lets everybody list the bucket",
+	open: func(e *example) error {
+		return e.changePolicy(func(statements []any) []any {
+			return append(statements, map[string]any{
+				"Sid": "Somebody", "Effect": "Allow", "Principal": "*", "Action": "s3:ListBucket", "Resource": "arn:aws:s3:::" + e.bucket,
+			})
+		})
+	},
+	mend: func(e *example) error {
+		return e.changePolicy(func(statements []any) []any {
+			return slices.DeleteFunc(statements, func(s any) bool { return s.(map[string]any)["Sid"] == "Somebody" })
+		})
+	},
+	listed: true,
+	says:   []string{"anyone can list it", "Take the statement that allows it out of the bucket's policy"},
+}
+
+func (e *example) changePolicy(change func(statements []any) []any) error {
+	var policy map[string]any
+	if _, text := e.signed("?policy"); json.Unmarshal(text, &policy) != nil {
+		return fmt.Errorf("the policy is %q", text)
+	}
+	statements, _ := policy["Statement"].([]any)
+	policy["Statement"] = change(statements)
 	text, err := json.Marshal(policy)
 	if err != nil {
 		return err

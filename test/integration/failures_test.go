@@ -70,7 +70,7 @@ var failures = []failure{
 		name:    "wrong secret key",
 		planned: 1,
 		breakIt: func(b *broken) { b.put("/etc/credstore/b2.agent.key", "K001wrongButSecretAllTheSame2Xq") },
-		mend:    func(b *broken) { b.put("/etc/credstore/b2.agent.key", b.store.AgentSecret) },
+		mend:    func(b *broken) { b.put("/etc/credstore/b2.agent.key", b.agent.secret) },
 		says: []string{"s3_bucket.media", b2Endpoint, "SignatureDoesNotMatch",
 			"-> The secret_access_key does not belong to access_key_id: write both again"},
 	},
@@ -107,8 +107,8 @@ var failures = []failure{
 	{
 		name:    "agent key with a blank in it",
 		planned: 1,
-		breakIt: func(b *broken) { b.put("/etc/credstore/b2.agent.key", "K001wrong "+b.store.AgentSecret) },
-		mend:    func(b *broken) { b.put("/etc/credstore/b2.agent.key", b.store.AgentSecret) },
+		breakIt: func(b *broken) { b.put("/etc/credstore/b2.agent.key", "K001wrong "+b.agent.secret) },
+		mend:    func(b *broken) { b.put("/etc/credstore/b2.agent.key", b.agent.secret) },
 		says:    []string{"object_store.b2", "secret_access_key", "has a blank", "write the bare key"},
 	},
 	{

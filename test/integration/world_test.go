@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/converge-agent/converge/objectstore"
 	"github.com/converge-agent/converge/test/lab"
 	"github.com/converge-agent/converge/test/machine"
 )
@@ -109,7 +110,9 @@ type world struct {
 	relay    *lab.NameRelay
 	instance *lab.Instance
 	disk     string // where the machine's own files lie on this host
-	bucket   string
+	setting
+
+	agent, app key // that the example has
 
 	planted []string        // secrets that nobody may ever see
 	printed strings.Builder // all that converge has printed
@@ -118,32 +121,69 @@ type world struct {
 // setting says what is particular to a world: its store, and how the example speaks of that.
 type setting struct {
 	personality lab.Personality
-	host        string // the store's own name
-	credentials string // what the names of its keys in /etc/credstore begin with
-	bucket      string // to be
+	names       map[string]func(*lab.S3) string // of the provider's servers, and where ("ip:port") they are
+	credentials string                          // what the names of its keys in /etc/credstore begin with
+	bucket      string                          // to be
 }
 
+// endpoint is where a store answers.
+func endpoint(s *lab.S3) string { return strings.TrimPrefix(s.Endpoint, "https://") }
+
 // backblaze is the world of the example for Backblaze B2.
-var backblaze = setting{personality: lab.B2, host: b2Endpoint, credentials: "b2", bucket: "my-instance-media"}
+var backblaze = setting{
+	personality: lab.B2, credentials: "b2", bucket: "my-instance-media",
+	names: map[string]func(*lab.S3) string{b2Endpoint: endpoint},
+}
+
+// key is one key with its secret.
+type key struct{ id, secret string }
+
+// newAgentKey makes a key for converge with the least rights that the table of providers names.
+func (w *world) newAgentKey() (k key) {
+	w.t.Helper()
+	k.id, k.secret = w.store.NewKey(w.provider().AgentRights...)
+	w.planted = append(w.planted, k.id, k.secret)
+	return k
+}
+
+// newAppKey makes one for Mastodon, for the bucket alone.
+func (w *world) newAppKey() (k key) {
+	w.t.Helper()
+	k.id, k.secret = w.store.NewBucketKey(w.bucket, w.provider().AppRights...)
+	w.planted = append(w.planted, k.id, k.secret)
+	return k
+}
+
+// provider is the store's entry in the table.
+func (w *world) provider() *objectstore.Provider {
+	w.t.Helper()
+	p, ok := objectstore.Lookup(w.store.Personality.String())
+	if !ok {
+		w.t.Fatalf("there is no provider %s", w.store.Personality)
+	}
+	return p
+}
 
 // newWorld starts a world with a sample instance, its units, and a store whose keys are in /etc/credstore.
 func (to *town) newWorld(t *testing.T, s setting) *world {
 	t.Helper()
 	dir := t.TempDir()
-	w := &world{t: t, lab: to.lab, bucket: s.bucket, disk: filepath.Join(dir, "upper")}
+	w := &world{t: t, lab: to.lab, setting: s, disk: filepath.Join(dir, "upper")}
 	w.furnish()
-	w.startServers(to, dir, s)
+	w.startServers(to, dir)
 	w.openMainSite()
-	w.certify(s)
-	w.putKeys(s.credentials)
+	w.certify()
 	w.planted = []string{w.store.AgentKey, w.store.AgentSecret, w.store.AppKey, w.store.AppSecret}
+	w.agent, w.app = w.newAgentKey(), w.newAppKey()
+	w.putKeys()
+	given := len(w.planted)
 	for line := range strings.Lines(w.get(exampleEnv)) {
 		if name, value, _ := strings.Cut(strings.TrimSpace(line), "="); len(value) >= 32 && !strings.HasPrefix(name, "SMTP") {
 			w.planted = append(w.planted, value)
 		}
 	}
-	if len(w.planted) < 9 {
-		t.Fatalf("the sample instance has only %d secrets", len(w.planted)-4)
+	if len(w.planted) < given+5 {
+		t.Fatalf("the sample instance has only %d secrets", len(w.planted)-given)
 	}
 	installConverge(t, w.m)
 	t.Cleanup(func() {
@@ -154,13 +194,13 @@ func (to *town) newWorld(t *testing.T, s setting) *world {
 	return w
 }
 
-// putKeys writes the store's keys to where the examples read them.
-func (w *world) putKeys(credentials string) {
+// putKeys writes the keys to where the example reads them.
+func (w *world) putKeys() {
 	w.t.Helper()
 	for name, value := range map[string]string{
-		".agent.id": w.store.AgentKey, ".agent.key": w.store.AgentSecret, ".app.id": w.store.AppKey, ".app.key": w.store.AppSecret,
+		".agent.id": w.agent.id, ".agent.key": w.agent.secret, ".app.id": w.app.id, ".app.key": w.app.secret,
 	} {
-		putFile(w.t, w.m, "/etc/credstore/"+credentials+name, value+"\n", 0o600)
+		putFile(w.t, w.m, "/etc/credstore/"+w.credentials+name, value+"\n", 0o600)
 	}
 }
 
@@ -203,12 +243,12 @@ func (w *world) furnish() {
 }
 
 // startServers starts the store, the machine, the authority and the relay, each ending with the test.
-func (w *world) startServers(to *town, dir string, s setting) {
+func (w *world) startServers(to *town, dir string) {
 	t := w.t
 	t.Helper()
 	var ip string
 	var err error
-	w.store, ip = to.newStore(t, s.personality)
+	w.store, ip = to.newStore(t, w.personality)
 	w.m, err = machine.Start(t.Context(), machine.Options{Base: to.base, Dir: dir, Name: "social", Network: to.network})
 	if err != nil {
 		t.Fatal(err)
@@ -223,10 +263,12 @@ func (w *world) startServers(to *town, dir string, s setting) {
 		t.Fatal(err)
 	}
 	authority, _, _ := strings.Cut(strings.TrimPrefix(w.acme.DirectoryURL, "https://"), "/")
-	store := strings.TrimPrefix(w.store.Endpoint, "https://")
 	w.relay = &lab.NameRelay{
 		Addr: ip + ":443", Listen: to.network.Listen, Dial: to.network.DialContext,
-		Targets: map[string]string{s.host: store, "*." + s.host: store, letsEncrypt: authority},
+		Targets: map[string]string{letsEncrypt: authority},
+	}
+	for name, address := range w.names {
+		w.relay.Targets[name], w.relay.Targets["*."+name] = address(w.store), address(w.store)
 	}
 	w.openRelay()
 	t.Cleanup(w.relay.Close)
@@ -274,11 +316,13 @@ func (w *world) openMainSite() {
 }
 
 // certify lets the machine find the servers under their names and trust them, and starts its services.
-func (w *world) certify(s setting) {
+func (w *world) certify() {
 	w.t.Helper()
 	relay, _, _ := strings.Cut(w.relay.Addr, ":")
-	hosts := w.get("/etc/hosts") + fmt.Sprintf("%[1]s %[2]s %[3]s %[4]s.%[3]s\n%[5]s %[6]s\n",
-		relay, letsEncrypt, s.host, s.bucket, w.m.IP, exampleFiles)
+	hosts := w.get("/etc/hosts") + fmt.Sprintf("%s %s\n%s %s\n", w.m.IP, exampleFiles, relay, letsEncrypt)
+	for name := range w.names {
+		hosts += fmt.Sprintf("%[1]s %[2]s %[3]s.%[2]s\n", relay, name, w.bucket)
+	}
 	putFile(w.t, w.m, "/etc/hosts", hosts, 0o644)
 	for name, file := range map[string]string{"lab": w.lab.CAFile, "acme": w.acme.RootFile} {
 		pem, err := os.ReadFile(file)
@@ -295,14 +339,14 @@ func (w *world) certify(s setting) {
 		until [ -e ` + exampleLive + `/tmp/mastodon-web.loaded ] && [ -e ` + exampleLive + `/tmp/mastodon-sidekiq.loaded ]; do sleep 0.05; done`)
 }
 
-// installExample puts one of the examples, as it stands in the repository, into a directory of the machine.
+// installExample puts one of the examples, as it stands in the repository, into a directory of the machine. name is below examples/.
 func (w *world) installExample(name, dir string) string {
 	w.t.Helper()
 	text, err := os.ReadFile(filepath.Join(repository(w.t), "examples", name))
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	at := path.Join(dir, name)
+	at := path.Join(dir, path.Base(name))
 	putFile(w.t, w.m, at, string(text), 0o644)
 	return at
 }
