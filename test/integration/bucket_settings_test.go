@@ -252,21 +252,21 @@ func (s *site) sendsWhatItSays(t *testing.T, want resources.Action) resources.Ch
 	return c
 }
 
-// drift is a way in which somebody changes a bucket by hand.
-type drift struct {
+// bucketDrift is a way in which somebody changes a bucket by hand.
+type bucketDrift struct {
 	name  string
 	shows string // an attribute of the plan
 	by    func(ctx *testing.T, c *s3.Client, bucket string) error
 }
 
 // drifts are those that can happen at a provider.
-func drifts(s *site) []drift {
+func drifts(s *site) []bucketDrift {
 	b := &s.bucket
 	has := func(name string) bool { _, ok := (*b)[name]; return ok }
 	entry, _ := objectstore.Lookup(s.s3.Personality.String())
-	var out []drift
+	var out []bucketDrift
 	add := func(name, shows string, by func(*testing.T, *s3.Client, string) error) {
-		out = append(out, drift{name, shows, by})
+		out = append(out, bucketDrift{name, shows, by})
 	}
 	putACL := func(acl types.BucketCannedACL) func(*testing.T, *s3.Client, string) error {
 		return func(t *testing.T, c *s3.Client, bucket string) error {
