@@ -155,6 +155,17 @@ func (p *Provider) Class(operation string) string {
 	return p.Classes["*"]
 }
 
+// Evidence says in words what the entry rests on.
+func (p *Provider) Evidence() string {
+	switch {
+	case !p.Proven:
+		return "from documents, unproven"
+	case p.Endpoint == "" && p.Discovery == "":
+		return "proven against the server itself"
+	}
+	return "proven against a simulation"
+}
+
 // Knows reports whether anything is known of a field of the entry.
 func (p *Provider) Knows(field string) bool { return !slices.Contains(p.Unknown, field) }
 

@@ -1,7 +1,11 @@
 package objectstore
 
 import (
+	"maps"
+	"reflect"
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/converge-agent/converge/secret"
@@ -14,25 +18,67 @@ func TestProvidersAreComplete(t *testing.T) {
 	}; !slices.Equal(Names(), want) {
 		t.Errorf("Names = %q, want %q", Names(), want)
 	}
+	proven := []string{"aws", "backblaze-b2", "ceph-rgw", "cloudflare-r2", "idrive-e2", "minio", "scaleway", "wasabi"}
+	titles := map[string]bool{}
 	for _, name := range Names() {
 		p, ok := Lookup(name)
-		if !ok || len(p.Sources) == 0 || p.Date == "" || p.BucketName == nil || p.BucketRule == "" || p.Region == nil || p.RegionExample == "" {
-			t.Errorf("%s: the entry lacks a source, a date or a form: %+v", name, p)
-			continue
+		if !ok || p.Proven != slices.Contains(proven, name) || titles[p.Title] {
+			t.Fatalf("%s: not there, of no title of its own, or proven is not %v", name, slices.Contains(proven, name))
 		}
-		if err := p.CheckRegion(p.RegionExample); err != nil {
-			t.Errorf("%s: its own example is refused: %v", name, err)
-		}
-		if p.DefaultRegion != "" && p.CheckRegion(p.DefaultRegion) != nil {
-			t.Errorf("%s: its default region is refused", name)
-		}
-		if e := p.EndpointOf(p.RegionExample, p.AccountExample); e != "" && p.CheckEndpoint(e, p.RegionExample, p.AccountExample) != nil {
-			t.Errorf("%s: its own endpoint %s is refused", name, e)
+		titles[p.Title] = true
+		for what, wrong := range incomplete(p) {
+			if wrong {
+				t.Errorf("%s: %s", name, what)
+			}
 		}
 	}
 	if _, ok := Lookup("b2"); ok {
 		t.Error("Lookup found what is not there")
 	}
+}
+
+// incomplete are the ways in which an entry can be so.
+func incomplete(p *Provider) map[string]bool {
+	hosted := p.Endpoint != "" || p.Discovery != ""
+	endpoint := p.EndpointOf(p.RegionExample, p.AccountExample)
+	wrong := map[string]bool{
+		"no title": p.Title == "", "no sources": len(p.Sources) == 0, "no date": !regexp.MustCompile(`^20[2-9][0-9]-[01][0-9]$`).MatchString(p.Date),
+		"no form of buckets' names":            p.BucketName == nil || p.BucketRule == "",
+		"its region is refused":                p.CheckRegion(p.RegionExample) != nil,
+		"its default is refused":               p.DefaultRegion != "" && p.CheckRegion(p.DefaultRegion) != nil,
+		"its account is refused":               p.CheckAccount(p.AccountExample, false) != nil,
+		"its endpoint is refused":              endpoint != "" && p.CheckEndpoint(endpoint, p.RegionExample, p.AccountExample) != nil,
+		"its endpoint has a gap":               strings.ContainsAny(endpoint, "{}"),
+		"its key id is refused":                p.KeyIDExample != "" && p.CheckKeyID(secret.New(p.KeyIDExample)) != nil,
+		"no example of a key id":               (p.KeyID == nil) != (p.KeyIDExample == ""),
+		"no rule of secrets":                   (p.Secret == nil) != (p.SecretRule == ""),
+		"no way to a domain":                   p.CustomDomain == "",
+		"no rights":                            len(p.AgentRights) == 0 || len(p.AppRights) == 0,
+		"rights are not sorted":                !slices.IsSorted(p.AgentRights) || !slices.IsSorted(p.AppRights),
+		"an ACL and none to send":              (p.Public == ObjectACL) != (p.ObjectACL != ""),
+		"a prefix stays private without a way": p.PrivatePrefixes && p.Public != BucketPolicy && p.Public != ObjectACL,
+		"always versioned and settable":        p.AlwaysVersioned && p.Versioning,
+	}
+	// What is not there is unknown, and says so; a server of one's own takes any key and has no price.
+	for field, there := range map[string]bool{"KeyID": p.KeyID != nil, "Secret": p.Secret != nil, "Classes": p.Classes != nil} {
+		wrong["nothing of "+field+", and it is not in Unknown"] = hosted && !there && p.Knows(field)
+		wrong[field+" is there, and in Unknown"] = there && !p.Knows(field)
+	}
+	wrong["no rate limit, and it is not in Unknown"] = (p.RateLimit == "") == p.Knows("RateLimit")
+	wrong["no limits of parts, and they are not in Unknown"] = p.Multipart == Multipart{} && p.Knows("Multipart")
+	for _, field := range p.Unknown {
+		_, ok := reflect.TypeFor[Provider]().FieldByName(field)
+		wrong["there is no field "+field] = !ok
+	}
+	for op, class := range p.Classes {
+		_, ok := p.Prices[class]
+		wrong["no price of "+op] = !ok
+	}
+	for class, price := range p.Prices {
+		wrong["nothing is in class "+class] = !slices.Contains(slices.Collect(maps.Values(p.Classes)), class)
+		wrong["the price of "+class+" is half of one"] = price.PerThousand != 0 && price.Currency == "" || (price.Free > 0) != (price.FreePer != "")
+	}
+	return wrong
 }
 
 func TestProviderChecks(t *testing.T) {

@@ -299,8 +299,9 @@ var providers = []*Provider{
 		CORS:   true, Lifecycle: true,
 		RefusesChecksums: true, BatchDelete: true,
 		Multipart:    s3Parts,
+		RateLimit:    "none of its own",
 		CustomDomain: "the website of the bucket: garage bucket website --allow NAME, at a host name of its [s3_web] root_domain",
-		AgentRights:  []string{"--read", "--write", "--owner"},
+		AgentRights:  []string{"--owner", "--read", "--write"},
 		AppRights:    []string{"--read", "--write"},
 		Notes: []string{
 			"There are no ACLs and no bucket policies: a key has rights on a bucket, and everybody reads through the website.",

@@ -125,7 +125,7 @@ func (a *applyCommand) run(ctx context.Context, t *terminal, s *session) (*plans
 	default:
 		view.print(p) // with what cannot be planned, before anybody says yes
 	}
-	t.lines.plan(p, s.disabled)
+	t.lines.plan(p, s.disabled, s.stores.Sent())
 	if p.Changes() > 0 && a.saved == nil { // a saved plan has been looked at
 		if err := a.approve(ctx, t, "apply", "\nApply these changes?"); err != nil {
 			return nil, err
@@ -161,7 +161,7 @@ func (a *applyCommand) carryOut(ctx context.Context, t *terminal, s *session, p 
 	done := s.writeJournal(t, head)
 	r := s.engine.Apply(ctx, p)
 	done(r)
-	view.summary(r, s.stores.Requests())
+	view.summary(r, s.stores.Sent())
 	if ctx.Err() == nil {
 		view.over(a.outages.ended(r, len(p.Targets) > 0))
 		a.outages.save()
@@ -169,7 +169,7 @@ func (a *applyCommand) carryOut(ctx context.Context, t *terminal, s *session, p 
 	if t.quiet && view.told > 0 {
 		a.outages.note(t)
 	}
-	t.lines.summary(r, s.stores.Requests())
+	t.lines.summary(r, s.stores.Sent())
 	return r
 }
 

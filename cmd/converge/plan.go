@@ -29,7 +29,8 @@ func newPlan(t *terminal, code *int) *cobra.Command {
 			}
 			t.disabled(s.disabled)
 			view.print(p)
-			t.lines.plan(p, s.disabled)
+			view.sent(s.stores.Sent())
+			t.lines.plan(p, s.disabled, s.stores.Sent())
 			if out != "" {
 				if err := s.save(cmd.Context(), t, p, out, &src, args); err != nil {
 					return err

@@ -79,7 +79,7 @@ func (c *rollbackCommand) rollback(ctx context.Context, t *terminal, s *session,
 	if err != nil {
 		return nil, err
 	}
-	t.lines.plan(p, s.disabled)
+	t.lines.plan(p, s.disabled, s.stores.Sent())
 	if p.Changes() == 0 {
 		if c.moved {
 			t.printf("Nothing else to do.\n")
@@ -132,7 +132,7 @@ func (c *rollbackCommand) planRollback(ctx context.Context, t *terminal, s *sess
 		view.print(p)
 	}
 	if n := p.Failures(); n > 0 {
-		t.lines.plan(p, s.disabled)
+		t.lines.plan(p, s.disabled, s.stores.Sent())
 		return nil, diag.New(fmt.Sprintf("go back to before run %d", undo.Run), count(n, "resource")+" cannot be brought back",
 			"Nothing was changed. See above which; --partial leaves them as they are, and goes on with the rest.")
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/converge-agent/converge/objectstore"
 	"github.com/converge-agent/converge/plans"
 	"github.com/converge-agent/converge/resources"
 	"github.com/fatih/color"
@@ -111,7 +112,7 @@ func (v *applyView) line(r *plans.Result, c color.Attribute, sign, message strin
 }
 
 // summary is the last line of an apply, and what it cost at the object stores.
-func (v *applyView) summary(r *plans.Report, requests map[string]int64) {
+func (v *applyView) summary(r *plans.Report, requests objectstore.Sent) {
 	if v.quiet && r.Count(plans.Changed) == 0 && v.told == 0 && !v.interrupted() {
 		return
 	}
@@ -120,13 +121,33 @@ func (v *applyView) summary(r *plans.Report, requests map[string]int64) {
 		{r.Count(plans.InProgress), "in progress", false}, {r.Count(plans.Waiting, plans.Held), "waiting", false},
 		{r.Count(plans.Failed), "failed", true}, {r.Count(plans.Skipped), "skipped", false},
 	}, unchanged(r), r.Elapsed.Round(time.Millisecond))
-	if requests != nil {
-		v.printf("object store: %s\n", requestLine(requests))
-	}
+	v.sent(requests)
 	for _, res := range r.Results {
 		if res.Outcome == plans.Failed && !v.silent(&res) {
 			printError(v.err, itemTitle(res.Item)+v.outages.since(res.Item.Node.Address.String()), res.Err)
 		}
+	}
+}
+
+// sent says what the run has cost at the object stores, by provider where there are several; nothing where there is no store.
+func (v *applyView) sent(requests objectstore.Sent) {
+	if requests == nil {
+		return
+	}
+	providers := requests.Providers()
+	if len(providers) == 0 {
+		v.printf("object store: 0 requests\n")
+	}
+	for _, provider := range providers {
+		name := "object store"
+		if len(providers) > 1 {
+			name = provider
+		}
+		line := requestLine(requests[provider])
+		if classes := requests.Classes(provider); classes != "" {
+			line += ": " + classes
+		}
+		v.printf("%s: %s\n", name, line)
 	}
 }
 
@@ -160,9 +181,6 @@ func requestLine(requests map[string]int64) string {
 	for _, op := range ops {
 		total += requests[op]
 	}
-	if total == 0 {
-		return "0 requests"
-	}
 	slices.SortFunc(ops, func(a, b string) int {
 		if requests[a] != requests[b] {
 			return int(requests[b] - requests[a])
@@ -173,5 +191,5 @@ func requestLine(requests map[string]int64) string {
 	for i, op := range ops {
 		parts[i] = fmt.Sprintf("%d %s", requests[op], op)
 	}
-	return fmt.Sprintf("%d requests (%s)", total, strings.Join(parts, ", "))
+	return fmt.Sprintf("%s (%s)", count(int(total), "request"), strings.Join(parts, ", "))
 }

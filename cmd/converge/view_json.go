@@ -11,6 +11,7 @@ import (
 
 	"github.com/converge-agent/converge/diag"
 	"github.com/converge-agent/converge/host"
+	"github.com/converge-agent/converge/objectstore"
 	"github.com/converge-agent/converge/plans"
 	"github.com/converge-agent/converge/resources"
 	"github.com/hashicorp/hcl/v2"
@@ -96,6 +97,43 @@ type lineEffect struct {
 	Destructive bool   `json:"destructive,omitempty"`
 	Requests    int64  `json:"requests,omitempty"`
 	Bytes       int64  `json:"bytes,omitempty"`
+
+	Provider   string           `json:"provider,omitempty"`
+	Operations map[string]int64 `json:"operations,omitempty"`
+}
+
+// lineCharge is how many requests of one class go to a provider.
+type lineCharge struct {
+	Provider    string   `json:"provider"`
+	Class       string   `json:"class,omitempty"`
+	Requests    int64    `json:"requests"`
+	PerThousand *float64 `json:"per_thousand,omitempty"` // in Currency
+	Currency    string   `json:"currency,omitempty"`
+}
+
+func chargesOf(requests objectstore.Sent) []lineCharge {
+	var lines []lineCharge
+	for _, provider := range requests.Providers() {
+		for _, c := range requests.Charges(provider) {
+			line := lineCharge{Provider: c.Provider, Class: c.Class, Requests: c.Requests}
+			if c.Price != nil {
+				line.PerThousand, line.Currency = &c.Price.PerThousand, c.Price.Currency
+			}
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+// byOperation are the requests to all providers.
+func byOperation(requests objectstore.Sent) map[string]int64 {
+	sum := map[string]int64{}
+	for _, provider := range requests {
+		for op, n := range provider {
+			sum[op] += n
+		}
+	}
+	return sum
 }
 
 type lineAttr struct {
@@ -113,6 +151,8 @@ type lineError struct {
 type linePlanSummary struct {
 	lineHead
 	planTally
+	Charges  []lineCharge  `json:"charges,omitempty"` // estimate
+	Sent     []lineCharge  `json:"sent,omitempty"`    // by the plan itself
 	Targets  []string      `json:"targets,omitempty"`
 	Disabled *lineDisabled `json:"disabled,omitempty"`
 }
@@ -147,6 +187,7 @@ type lineSummary struct {
 	Outcomes map[string]int   `json:"outcomes"`
 	Elapsed  float64          `json:"elapsed"`
 	Requests map[string]int64 `json:"requests"`
+	Charges  []lineCharge     `json:"charges,omitempty"`
 }
 
 type lineDiagnostic struct {
@@ -182,8 +223,8 @@ func (l *jsonLines) eventHead(kind string) lineHead {
 }
 
 // plan tells a plan: an item a line, in the order of the configuration, what left the configuration, and their number; and
-// whether converge is disabled (nil: it is not).
-func (l *jsonLines) plan(p *plans.Plan, disabled *plans.Disabled) {
+// whether converge is disabled (nil: it is not). sent is what was asked of object stores so far.
+func (l *jsonLines) plan(p *plans.Plan, disabled *plans.Disabled, sent objectstore.Sent) {
 	if l == nil {
 		return
 	}
@@ -195,7 +236,9 @@ func (l *jsonLines) plan(p *plans.Plan, disabled *plans.Disabled) {
 	for _, o := range p.Left {
 		l.write(lineOrphan{head("orphan"), o.Address, o.Run, o.String()})
 	}
-	summary := linePlanSummary{lineHead: head("plan_summary"), planTally: tallyOf(p), Targets: p.Targets}
+	summary := linePlanSummary{
+		lineHead: head("plan_summary"), planTally: tallyOf(p), Charges: chargesOf(estimateOf(p)), Sent: chargesOf(sent), Targets: p.Targets,
+	}
 	if d := disabled; d != nil {
 		summary.Disabled = &lineDisabled{d.Why, d.Since, d.Until}
 	}
@@ -226,7 +269,7 @@ func itemLine(it *plans.Item) lineItem {
 		}
 	}
 	for _, e := range c.Effects {
-		line.Effects = append(line.Effects, lineEffect{e.Verb, e.Target, e.Why, e.Destructive, e.Requests, e.Bytes})
+		line.Effects = append(line.Effects, lineEffect{e.Verb, e.Target, e.Why, e.Destructive, e.Requests, e.Bytes, e.Provider, e.Operations})
 	}
 	for _, a := range c.Attrs {
 		line.Attrs = append(line.Attrs, attrOf(a))
@@ -339,18 +382,16 @@ func (l *jsonLines) due() bool {
 func seconds(d time.Duration) float64 { return math.Round(d.Seconds()*1000) / 1000 }
 
 // summary tells how an apply ended, and how many requests went to object stores by operation.
-func (l *jsonLines) summary(r *plans.Report, requests map[string]int64) {
+func (l *jsonLines) summary(r *plans.Report, requests objectstore.Sent) {
 	if l == nil {
 		return
 	}
-	line := lineSummary{lineHead: l.eventHead("summary"), Outcomes: map[string]int{}, Elapsed: seconds(r.Elapsed), Requests: requests}
+	line := lineSummary{lineHead: l.eventHead("summary"), Outcomes: map[string]int{}, Elapsed: seconds(r.Elapsed), Requests: byOperation(requests),
+		Charges: chargesOf(requests)}
 	for _, o := range plans.Outcomes() {
 		line.Outcomes[word(o.String())] = r.Count(o)
 	}
 	line.Outcomes[plans.Unchanged.String()] = unchanged(r)
-	if requests == nil {
-		line.Requests = map[string]int64{}
-	}
 	l.write(line)
 }
 

@@ -166,7 +166,7 @@ func (l *jsonLines) saved(s *plans.Saved, refused error) {
 	for _, r := range s.Items {
 		line := lineSavedItem{lineHead: head("saved_item"), Address: r.Address, Action: word(r.Action), Later: r.Later, Summary: r.Summary, Files: r.Files}
 		for _, e := range r.Effects {
-			line.Effects = append(line.Effects, lineEffect{e.Verb, e.Target, e.Why, e.Destructive, e.Requests, e.Bytes})
+			line.Effects = append(line.Effects, lineEffect{e.Verb, e.Target, e.Why, e.Destructive, e.Requests, e.Bytes, "", nil})
 		}
 		l.write(line)
 	}

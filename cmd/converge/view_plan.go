@@ -6,6 +6,7 @@ import (
 
 	"github.com/aymanbagabas/go-udiff"
 	"github.com/converge-agent/converge/host"
+	"github.com/converge-agent/converge/objectstore"
 	"github.com/converge-agent/converge/plans"
 	"github.com/converge-agent/converge/resources"
 	"github.com/fatih/color"
@@ -280,6 +281,22 @@ func tallyOf(p *plans.Plan) planTally {
 	return n
 }
 
+// estimateOf are the requests of a plan whose operations are known.
+func estimateOf(p *plans.Plan) objectstore.Sent {
+	sent := objectstore.Sent{}
+	for _, it := range p.Items {
+		if !it.Changes() {
+			continue
+		}
+		for _, e := range it.Change.Effects {
+			for op, n := range e.Operations {
+				sent.Add(e.Provider, op, n)
+			}
+		}
+	}
+	return sent
+}
+
 func (v *planView) footer(p *plans.Plan) {
 	n := tallyOf(p)
 	if n.Change == 0 && n.Failed == 0 && n.Later == 0 {
@@ -290,9 +307,50 @@ func (v *planView) footer(p *plans.Plan) {
 		{n.Change, "to change", true}, {n.Destructive, "destructive", true}, {n.Check, "to check", false},
 		{n.Later, "later", false}, {n.Failed, "failed", false},
 	}, n.Unchanged)
-	if n.Requests > 0 {
-		v.printf("      about %d requests to the object store.\n", n.Requests)
+	for _, line := range storeLines(estimateOf(p), n.Requests) {
+		v.printf("      about %s.\n", line)
 	}
+}
+
+// sent says what the plan itself has cost at the object stores; nothing where it asked none.
+func (v *planView) sent(requests objectstore.Sent) {
+	var all int64
+	for _, provider := range requests.Providers() {
+		all += requests.Total(provider)
+	}
+	for _, line := range storeLines(requests, all) {
+		v.printf("This plan took %s.\n", line)
+	}
+}
+
+// storeLines word requests to object stores, a line for each provider: "5 requests to the object store: 3 class C, 2 class B; free
+// up to 2,500 a day of each". Where not all of them are known by operation, there is one line without classes.
+func storeLines(requests objectstore.Sent, all int64) []string {
+	if all == 0 {
+		return nil
+	}
+	providers := requests.Providers()
+	var known int64
+	for _, provider := range providers {
+		known += requests.Total(provider)
+	}
+	if known != all {
+		return []string{count(int(all), "request") + " to the object store"}
+	}
+	var lines []string
+	for _, provider := range providers {
+		line := count(int(requests.Total(provider)), "request") + " to "
+		if len(providers) > 1 {
+			line += provider
+		} else {
+			line += "the object store"
+		}
+		if classes := requests.Classes(provider); classes != "" {
+			line += ": " + classes
+		}
+		lines = append(lines, line)
+	}
+	return lines
 }
 
 // tally is a row of counts, of which those that are 0 are left out unless they always matter.

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/converge-agent/converge/diag"
-	"github.com/converge-agent/converge/objectstore"
 	"github.com/converge-agent/converge/objectstore/ledger"
 	"github.com/converge-agent/converge/resources"
 )
@@ -138,24 +137,28 @@ func places(n int64) string {
 func (s *resource) effects(is *state) []resources.Effect {
 	e := resources.Effect{
 		Verb: "sync", Target: fmt.Sprintf("%s/%s", s.Bucket.Name, s.Prefix),
-		Requests: is.owed.Files + is.conflicts.Files, Bytes: is.owed.Bytes,
+		Bytes: is.owed.Bytes, Provider: s.Bucket.Provider, Operations: map[string]int64{"PutObject": is.owed.Files + is.conflicts.Files},
 	}
 	if is.list != "" {
-		e.Requests += is.listRequests()
+		e.Operations["ListObjectsV2"] = is.listRequests()
 		e.Why = "with a listing, for " + is.list
 	} else if s.looksFirst() {
-		e.Requests += is.owed.Files
+		e.Operations["HeadObject"] = is.owed.Files
 	}
 	w := &is.withdraw
+	due := int64(len(w.due))
 	gone := resources.Effect{
-		Verb: "delete from", Target: e.Target, Destructive: true, Requests: 2 * int64(len(w.due)), Deletes: int64(len(w.due)),
-		Why: fmt.Sprintf("%s whose files the app deleted: %s", objects(int64(len(w.due))), quoted(w.due)),
+		Verb: "delete from", Target: e.Target, Destructive: true, Deletes: due,
+		Provider: s.Bucket.Provider, Operations: map[string]int64{"HeadObject": due, "DeleteObject": due},
+		Why: fmt.Sprintf("%s whose files the app deleted: %s", objects(due), quoted(w.due)),
 	}
 	switch {
 	case w.open:
 		e.Destructive = is.pending || is.withdraws()
 		if is.withdraws() {
-			e.Requests += gone.Requests
+			for op, n := range gone.Operations {
+				e.Operations[op] += n
+			}
 			e.Deletes = gone.Deletes
 			e.Why = joined(e.Why, "deletes "+gone.Why)
 		}
@@ -163,9 +166,9 @@ func (s *resource) effects(is *state) []resources.Effect {
 			e.Why = joined(e.Why, announce)
 		}
 	case is.planned && w.refused == nil && is.unread.n == 0:
-		return []resources.Effect{e, gone}
+		return summed(e, gone)
 	}
-	return []resources.Effect{e}
+	return summed(e)
 }
 
 func joined(a, b string) string {
@@ -175,10 +178,22 @@ func joined(a, b string) string {
 	return a + "; " + b
 }
 
+// summed are effects whose Requests are the sum of their Operations.
+func summed(effects ...resources.Effect) []resources.Effect {
+	for i := range effects {
+		e := &effects[i]
+		maps.DeleteFunc(e.Operations, func(_ string, n int64) bool { return n == 0 })
+		for _, n := range e.Operations {
+			e.Requests += n
+		}
+	}
+	return effects
+}
+
 // looksFirst reports whether each key is looked at before it is written, in a run without a listing: the store has no
 // condition for it.
 func (s *resource) looksFirst() bool {
-	p, known := objectstore.Lookup(s.Bucket.Provider)
+	p, known := s.Bucket.Store.Entry()
 	return !known || !p.ConditionalWrites
 }
 

@@ -83,6 +83,7 @@ func TestLaw3AppsDeletionsAreFollowed(t *testing.T) {
 	}
 	e := c.Effects[len(c.Effects)-1]
 	want := resources.Effect{Verb: "delete from", Target: "media/", Destructive: true, Requests: 4, Deletes: 2,
+		Provider: "backblaze-b2", Operations: map[string]int64{"HeadObject": 2, "DeleteObject": 2},
 		Why: fmt.Sprintf("2 objects whose files the app deleted: %q; %q", avatar, video)}
 	if diff := cmp.Diff(want, e); diff != "" {
 		t.Errorf("effect (-want +got):\n%s", diff)
