@@ -45,9 +45,9 @@ func (p *Provider) CheckAccount(account string, endpointWritten bool) error {
 		return nil
 	case account == "":
 		return fmt.Errorf("%s needs it, for every account has a host of its own; write the account's id from the provider's console, "+
-			"such as %q", p.Name, p.AccountExample)
+			"such as %q", p.Title, p.AccountExample)
 	case !p.Account.MatchString(account):
-		return fmt.Errorf("%q is not the id of an account of %s; write one such as %q", account, p.Name, p.AccountExample)
+		return fmt.Errorf("%q is not the id of an account of %s; write one such as %q", account, p.Title, p.AccountExample)
 	}
 	return nil
 }
@@ -91,9 +91,9 @@ func (p *Provider) checkHost(u *url.URL, region, account string) error {
 	case h.before != "":
 		return fmt.Errorf("%q has the bucket in it; write %q, or leave the endpoint out", u.String(), u.Scheme+"://"+h.bare)
 	case h.region != "" && h.region != region:
-		return fmt.Errorf("%q is the address of the region %s, and region is %q; write one of the two", u.Host, h.region, region)
+		return fmt.Errorf("%q is the address of the region %s, and region is %q; correct one of them, or leave the endpoint out", u.Host, h.region, region)
 	case h.account != "" && account != "" && h.account != account:
-		return fmt.Errorf("%q is the address of the account %s, and account_id is another; write one of the two", u.Host, h.account)
+		return fmt.Errorf("%q is the address of the account %s, and account_id is another; leave one of them out", u.Host, h.account)
 	}
 	return nil
 }
