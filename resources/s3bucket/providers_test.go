@@ -107,7 +107,7 @@ func (e *entry) requests(what string, b *bucket) {
 	if len(b.settings()) == 0 {
 		sent.Add(e.p.Name, "HeadBucket", 1)
 	}
-	if b.publicURL() != "" || b.asksListing(false) {
+	if b.publicURL() != "" || b.asksListing(found{}) {
 		sent.Add(e.p.Name, "AnonymousGET", 1)
 	}
 	if n := sent.Total(e.p.Name); n > 6 {
