@@ -392,7 +392,7 @@ var providers = []*Provider{
 		Name: "ionos", Title: "IONOS Object Storage",
 		Endpoint:       "https://s3.{region}.ionoscloud.com",
 		Region:         numberedRegion,
-		RegionExample:  "eu-central-3",
+		RegionExample:  "eu-central-1",
 		SigningRegions: map[string]string{"eu-central-1": "de"},
 		PathStyle:      true,
 		BucketName:     dottedBucket, BucketRule: dottedRule,
