@@ -11,9 +11,9 @@ import (
 // awsRegion is the region that the AWS stores pretend to be in.
 const awsRegion = "eu-central-1"
 
-// awsRules are the manners of Amazon S3 (facts of 2026-11), from its API Reference, its User Guide ("Blocking public access to your Amazon S3
-// storage", "Controlling ownership of objects and disabling ACLs for your bucket", both on for buckets since April 2023) and
-// the Service Authorization Reference.
+// awsRules are the manners of Amazon S3 (facts of 2026-11), from its API Reference, its User Guide ("Blocking public access
+// to your Amazon S3 storage", "Controlling ownership of objects and disabling ACLs for your bucket", both on for buckets
+// since April 2023) and the Service Authorization Reference. Versions of objects are not simulated, nor do lifecycles act.
 type awsRules struct{}
 
 func (awsRules) region() string { return awsRegion }

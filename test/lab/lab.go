@@ -3,6 +3,9 @@
 // on one IP address.
 //
 // The stores are real: versitygw serves them, and a front gives each the manners of its provider as far as those are known.
+// These manners are simulations, facts of November 2026: each file of a provider names the documents and reports that they
+// come from, and says what is assumed; TestPersonalities has them in tables. None was seen at the provider itself by those
+// who wrote it down here, but for MinIO, which was run.
 package lab
 
 import (

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -139,9 +140,13 @@ func (s *S3) addKey(l limits) (key, secret string) {
 	return acc.key, acc.secret
 }
 
-// refusesOthersBucket answers a call about another customer's bucket, where customers share their names. MinIO has none.
+// sharedNames are the providers whose customers share the names of buckets. MinIO has no others, and R2 and iDrive have an
+// endpoint for each account.
+var sharedNames = []Personality{B2, AWS, Scaleway, Wasabi}
+
+// refusesOthersBucket answers a call about another customer's bucket.
 func (s *S3) refusesOthersBucket(c *call) *apiError {
-	if s.Personality == MinIO || c.bucket == "" || c.operation == "CreateBucket" || !s.gateway.taken(c.bucket, s) {
+	if c.operation == "CreateBucket" || !slices.Contains(sharedNames, s.Personality) || !s.gateway.taken(c.bucket, s) {
 		return nil
 	}
 	return errAccessDenied

@@ -14,7 +14,9 @@ const scalewayRegion = "fr-par"
 const scalewayMaxParts = 1000
 
 // scalewayRules are the manners of Scaleway Object Storage (facts of 2026-11), from its documents: "Bucket policies
-// overview", "How to manage the visibility of an object", "Amazon S3 and IAM permissions equivalence", "Multipart uploads".
+// overview", "How to manage the visibility of an object", "Amazon S3 and IAM permissions equivalence", "Object Storage FAQ".
+// Assumed are its answer to a signature for another region, that any region may be named for a new bucket, and that it has no
+// public access block and no ownership controls. Versions are not simulated.
 type scalewayRules struct{}
 
 func (scalewayRules) region() string { return scalewayRegion }

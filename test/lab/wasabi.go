@@ -10,6 +10,8 @@ const wasabiRegion = "eu-central-2"
 
 // wasabiRules are the manners of Wasabi (facts of 2026-11), from its documents ("Policies in Wasabi Hot Cloud Storage") and
 // from the Mastodon documents ("Configuring object storage": an ACL for everyone lists the bucket and comes before a policy).
+// Assumed are the form of its keys, that any region may be named for a new bucket, that it has no public access block and no
+// ownership controls, and that who may not list is told of a missing object. Versions are not simulated.
 type wasabiRules struct{}
 
 func (wasabiRules) region() string { return wasabiRegion }
