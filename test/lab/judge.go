@@ -225,8 +225,7 @@ type deleteError struct {
 	Key, Code, Message string
 }
 
-// narrow takes the keys that the caller may not delete out of a DeleteObjects. An empty one is none for the gateway, so
-// where nothing is left a key goes on that no object has.
+// narrow takes the keys that the caller may not delete out of a DeleteObjects.
 func (c *call) narrow(r *http.Request) {
 	type object struct{ Key string }
 	type document struct {
@@ -238,9 +237,6 @@ func (c *call) narrow(r *http.Request) {
 	c.keys = slices.DeleteFunc(c.keys, func(key string) bool { return slices.Contains(c.kept, key) })
 	for _, key := range c.keys {
 		doc.Object = append(doc.Object, object{key})
-	}
-	if doc.Object == nil {
-		doc.Object = []object{{randomText(64)}}
 	}
 	body := must(xml.Marshal(doc))
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))

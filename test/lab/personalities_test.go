@@ -116,6 +116,7 @@ const (
 		`<IgnorePublicAcls>false</IgnorePublicAcls><BlockPublicPolicy>false</BlockPublicPolicy>` +
 		`<RestrictPublicBuckets>false</RestrictPublicBuckets></PublicAccessBlockConfiguration>`
 	restricted = `<PublicAccessBlockConfiguration><RestrictPublicBuckets>true</RestrictPublicBuckets></PublicAccessBlockConfiguration>`
+	ignored    = `<PublicAccessBlockConfiguration><IgnorePublicAcls>true</IgnorePublicAcls></PublicAccessBlockConfiguration>`
 	writersOwn = `<OwnershipControls><Rule><ObjectOwnership>ObjectWriter</ObjectOwnership></Rule></OwnershipControls>`
 	enforced   = `<OwnershipControls><Rule><ObjectOwnership>BucketOwnerEnforced</ObjectOwnership></Rule></OwnershipControls>`
 	corsRule   = `<CORSConfiguration><CORSRule><ID>web</ID><AllowedMethod>GET</AllowedMethod><AllowedOrigin>https://social.example</AllowedOrigin>` +
@@ -321,6 +322,9 @@ func awsACLs(t *testing.T) {
 		{app, "PUT /" + b + "/a", "X-Amz-Acl: public-read", "x", "200", ""},
 		{nobody, "GET /" + b + "/a", "", "", "200", ""},
 		{agent, "GET /" + b + "/a?acl", "", "", "200", everybody},
+		{agent, "PUT /" + b + "?publicAccessBlock", "", ignored, "200", ""},
+		{nobody, "GET /" + b + "/a", "", "", "403 AccessDenied", ""}, // IgnorePublicAcls
+		{agent, "PUT /" + b + "?publicAccessBlock", "", noBlock, "200", ""},
 		{nobody, "GET /" + b, "", "", "403 AccessDenied", ""},
 		{agent, "PUT /" + b + "?acl", "X-Amz-Acl: public-read", "", "200", ""},
 		{nobody, "GET /" + b, "", "", "200", "<Key>a</Key>"}, // READ on a bucket lists it
@@ -361,6 +365,9 @@ func awsBuckets(t *testing.T) {
 		{agent, "DELETE /" + b + "-2", "", "", "204", ""},
 		{agent, "GET /" + b + "-2", "", "", "404 NoSuchBucket", ""},
 	})
+	if _, header, _ := plain(t, s, ask{by: agent, request: "HEAD /" + b}); header.Get("X-Amz-Bucket-Region") != s.Region {
+		t.Errorf("the headers of a HEAD: %v", header)
+	}
 	answers(t, other, []ask{{otherAgent, "GET /" + others, "", "", "200", ""}})
 	s.MoveBucket(b, "us-west-2")
 	answers(t, s, []ask{
@@ -368,7 +375,7 @@ func awsBuckets(t *testing.T) {
 		{agent, "HEAD /" + b, "", "", "301", ""},
 	})
 	if _, header, _ := plain(t, s, ask{by: agent, request: "HEAD /" + b}); header.Get("X-Amz-Bucket-Region") != "us-west-2" {
-		t.Errorf("the headers of a HEAD: %v", header)
+		t.Errorf("the headers of a HEAD of a bucket elsewhere: %v", header)
 	}
 }
 
@@ -421,6 +428,7 @@ func testScaleway(t *testing.T) {
 		{agent, "GET /" + b, "", "", "200", ""},
 		{nobody, "GET /" + b + "/media/a", "", "", "200", ""},
 		{agent, "DELETE /" + b + "/media/a", "", "", "204", ""},
+		{nobody, "GET /" + b + "/media/a", "", "", "403 AccessDenied", ""}, // and its ACL with it
 		{agent, "PUT /" + b + "/media/a", "", "x", "200", ""},
 		{nobody, "GET /" + b + "/media/a", "", "", "403 AccessDenied", ""},
 		{signer{agent.key, agent.secret, "nl-ams"}, "GET /" + b, "", "", "400 AuthorizationHeaderMalformed", ""},
@@ -567,7 +575,7 @@ func TestKeysOfOneBucketAndOfOthers(t *testing.T) {
 		lab.MinIO: {"s3:*"}, lab.AWS: {"s3:*"}, lab.Wasabi: {"s3:*"}, lab.Scaleway: {"ObjectStorageFullAccess"},
 		lab.B2: {"listBuckets", "readBuckets", "writeBuckets", "listFiles", "readFiles", "writeFiles", "deleteFiles"},
 	}
-	personalities(t, func(t *testing.T, p lab.Personality) {
+	test := func(t *testing.T, p lab.Personality) {
 		s, b := store(t, p)
 		agent, app := keys(s)
 		second := `<CreateBucketConfiguration><LocationConstraint>` + s.Region + `</LocationConstraint></CreateBucketConfiguration>`
@@ -603,7 +611,10 @@ func TestKeysOfOneBucketAndOfOthers(t *testing.T) {
 			{made(s.NewKey(all[p]...)), "GET /" + b + "/k", "", "", "200", ""},
 			{agent, "GET /" + b + "/k", "", "", "200", ""},
 		})
-	})
+	}
+	for p := range all {
+		t.Run(p.String(), func(t *testing.T) { test(t, p) })
+	}
 }
 
 // TestBucketsInHostNames: a bucket is the first label of the host, for which the certificate holds, unless it has a dot in it
