@@ -36,8 +36,8 @@ func (idriveRules) serve(s *S3, c *call, w http.ResponseWriter, r *http.Request)
 			(&apiError{400, "KeyTooLongError", "Your key is too long"}).write(w, r)
 			return true
 		}
-	case "PutBucketCors":
-		return false // the gateway keeps it
+	case "PutBucketCors", "DeleteBucketCors":
+		return false // the gateway has it
 	case "GetBucketVersioning", "PutBucketVersioning":
 		return s.keepIfAllowed(versioning, c, w, r)
 	case "GetBucketLifecycleConfiguration", "PutBucketLifecycleConfiguration", "DeleteBucketLifecycleConfiguration":

@@ -42,11 +42,7 @@ func (minioRules) serve(s *S3, c *call, w http.ResponseWriter, r *http.Request) 
 		}
 		writeXML(w, r, http.StatusOK, ownersACL("", false))
 	case "GetBucketVersioning", "PutBucketVersioning":
-		if !allowed(c, action(c.operation)) {
-			errAccessDenied.write(w, r)
-			break
-		}
-		s.keep(versioning, c, w, r)
+		return s.keepIfAllowed(versioning, c, w, r)
 	case "GetBucketLifecycleConfiguration", "PutBucketLifecycleConfiguration", "DeleteBucketLifecycleConfiguration":
 		s.minioLifecycle(c, w, r)
 	default:
