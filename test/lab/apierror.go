@@ -77,7 +77,9 @@ func writeXML(w http.ResponseWriter, r *http.Request, status int, document any) 
 // writeBody reads the request's body first: a connection that is closed with unread bytes is reset, and its answer with it.
 func writeBody(w http.ResponseWriter, r *http.Request, status int, body []byte) {
 	_, _ = io.Copy(io.Discard, r.Body) // a client that went away will not read the answer either
-	w.Header().Set("Content-Type", "application/xml")
+	if w.Header().Get("Content-Type") == "" {
+		w.Header().Set("Content-Type", "application/xml")
+	}
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	if r.Method != http.MethodHead {

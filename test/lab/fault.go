@@ -31,11 +31,14 @@ type Fault struct {
 
 	// Rate, when it is not 0, is how many bytes a second of either body pass.
 	Rate int64
+
+	// Alter, when it is not nil, changes the store's answer to something that is not true.
+	Alter func(*Answer)
 }
 
-// Fault sets the function that orders faults. It is called with each request before anything is done, from several
-// goroutines at once; nil is no fault. A nil function ends all faults.
-func (s *S3) Fault(f func(*http.Request) *Fault) {
+// Fault sets the function that orders faults (orders.go has some). It is called with each request before anything is done,
+// from several goroutines at once; nil is no fault. A nil function ends all faults.
+func (s *S3) Fault(f Order) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fault = f
@@ -76,6 +79,8 @@ func (f *Fault) serve(w http.ResponseWriter, r *http.Request, next http.HandlerF
 	switch {
 	case f.Status != 0:
 		f.answer(w, r)
+	case f.Alter != nil:
+		f.alter(w, r, next)
 	case f.Reset && f.Done:
 		reset(w)
 	case f.Reset:

@@ -83,7 +83,7 @@ type S3 struct {
 	unshown bool // see ForbidPublicUse
 	counts  map[string]int64
 	serving int // requests
-	fault   func(*http.Request) *Fault
+	fault   Order
 }
 
 // bucket is what a front knows of a bucket and the gateway does not.
