@@ -36,8 +36,15 @@ func (idriveRules) serve(s *S3, c *call, w http.ResponseWriter, r *http.Request)
 			(&apiError{400, "KeyTooLongError", "Your key is too long"}).write(w, r)
 			return true
 		}
+	case "CreateBucket": // of any region, for the endpoint has one
+		if c.anonymous || !s.permits(c.caller, c) {
+			errAccessDenied.write(w, r)
+			return true
+		}
+		s.createBucket(c, w, r, func(*bucket) {})
+		return true
 	case "PutBucketCors", "DeleteBucketCors":
-		return false // the gateway has it
+		return false // the gateway keeps it
 	case "GetBucketVersioning", "PutBucketVersioning":
 		return s.keepIfAllowed(versioning, c, w, r)
 	case "GetBucketLifecycleConfiguration", "PutBucketLifecycleConfiguration", "DeleteBucketLifecycleConfiguration":

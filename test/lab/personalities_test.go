@@ -572,7 +572,7 @@ func TestLimitedKeys(t *testing.T) {
 // TestKeysOfOneBucketAndOfOthers: a key for one bucket, a revoked one, and one of another customer.
 func TestKeysOfOneBucketAndOfOthers(t *testing.T) {
 	all := map[lab.Personality][]string{
-		lab.MinIO: {"s3:*"}, lab.AWS: {"s3:*"}, lab.Wasabi: {"s3:*"}, lab.Scaleway: {"ObjectStorageFullAccess"},
+		lab.MinIO: {"s3:*"}, lab.AWS: {"s3:*"}, lab.Wasabi: {"s3:*"}, lab.IDrive: {"s3:*"}, lab.Scaleway: {"ObjectStorageFullAccess"},
 		lab.B2: {"listBuckets", "readBuckets", "writeBuckets", "listFiles", "readFiles", "writeFiles", "deleteFiles"},
 	}
 	test := func(t *testing.T, p lab.Personality) {

@@ -325,6 +325,10 @@ func TestR2Tokens(t *testing.T) {
 				t.Errorf("%s: %s: got %q", test.right, call.name, got)
 			}
 		}
+		s.RevokeKey(key)
+		if got := answer(calls[0].do(client(t, s, key, secret))); got != "401 Unauthorized: Unauthorized" {
+			t.Errorf("a token that was revoked: got %q", got)
+		}
 		if got := strings.Join(may, ", "); got != test.may {
 			t.Errorf("%s for %q may %s, want %s", test.right, test.bucket, got, test.may)
 		}
