@@ -176,7 +176,7 @@ func (s *Store) failed(doing string, err error) error {
 func (s *Store) fix(err error) string {
 	var r *reply
 	if !errors.As(err, &r) {
-		return ""
+		return fixUntrue(err)
 	}
 	switch {
 	case strings.Contains(strings.ToLower(r.message), "cap exceeded"), strings.Contains(strings.ToLower(r.code), "cap_exceeded"):
