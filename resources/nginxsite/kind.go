@@ -4,8 +4,11 @@ package nginxsite
 
 import (
 	"errors"
+	"fmt"
+	"net/url"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/converge-agent/converge/acme"
@@ -190,6 +193,10 @@ func (s *site) layOut() error {
 }
 
 func (p *mediaProxy) layOut(serverName string) (*nginx.MediaProxy, error) {
+	if u, err := url.Parse(p.Bucket.URL); err == nil && strings.EqualFold(u.Hostname(), serverName) {
+		return nil, &resources.AttrError{Path: []string{"media_proxy", "bucket"}, Err: fmt.Errorf("its objects are read at %s, which is this "+
+			"site itself; give the bucket a public_host of its own, such as \"r2.%[1]s\"", serverName)}
+	}
 	if p.CachePath == "" {
 		p.CachePath = path.Join("/var/cache/nginx", serverName)
 	}

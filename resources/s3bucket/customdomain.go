@@ -60,7 +60,9 @@ var connecting = map[string][]string{
 		"1. Open dash.cloudflare.com, in the account whose id is in the store's endpoint. The domain of %[1]s must be a zone there.",
 		"2. Open R2 > %[2]s > Settings > Custom Domains > Connect Domain.",
 		"3. Write %[1]s, Continue, Connect domain. Wait until its status is Active.",
-		"4. Leave the r2.dev address of the bucket off. Run converge again: it goes on by itself.",
+		"4. Leave the r2.dev address of the bucket off.",
+		"5. In the zone, under Caching > Cache Rules, let the host %[1]s bypass the cache: what is deleted would stay readable from it.",
+		"6. Run converge again: it goes on by itself.",
 	},
 	"garage": {
 		"1. Allow the bucket to be read as a website: garage bucket website --allow %[2]s",

@@ -45,7 +45,6 @@ func everyProvider(t *testing.T, test func(*testing.T, *site)) {
 func managedSite(t *testing.T, l *lab.Lab, p lab.Personality) *site {
 	t.Helper()
 	s := newSite(t, l, p)
-	s.store["path_style"] = cty.True // the lab's address is no name
 	entry, ok := objectstore.Lookup(p.String())
 	if !ok {
 		t.Fatalf("no provider %s", p)

@@ -41,7 +41,10 @@ func newMediaHost(t *testing.T, p lab.Personality) *mediaHost {
 	t.Helper()
 	l := newLab(t)
 	h := &mediaHost{t: t, dir: t.TempDir(), site: newSite(t, l, p), plain: nginxtest.FreePort(t), tls: nginxtest.FreePort(t)}
-	h.site.must(t, resources.Create)
+	if p == lab.R2 {
+		h.site.bucket["public_host"] = cty.StringVal(h.site.s3.PublicHost)
+	}
+	h.site.settle(t)
 	var err error
 	if h.acme, err = l.ACME(t.Context(), lab.ACMEOptions{HTTPPort: h.plain}); err != nil {
 		t.Fatal(err)
@@ -171,7 +174,7 @@ func (h *mediaHost) put(key, text string) {
 
 // TestMediaProxyFromNothing goes from a host with nothing but nginx to a media proxy by HTTPS, in one run.
 func TestMediaProxyFromNothing(t *testing.T) {
-	for _, p := range []lab.Personality{lab.MinIO, lab.B2} {
+	for _, p := range []lab.Personality{lab.MinIO, lab.B2, lab.R2} {
 		t.Run(p.String(), func(t *testing.T) {
 			h := newMediaHost(t, p)
 			t.Cleanup(func() { _ = os.RemoveAll(h.cache()) })
@@ -208,6 +211,9 @@ func TestMediaProxyFromNothing(t *testing.T) {
 				t.Errorf("a missing object: %d", status)
 			}
 			h.mustRun(plans.Unchanged, plans.Unchanged)
+			if n := h.site.s3.Requests()["PublicGetObject 2xx"]; (n > 1) != (p == lab.R2) {
+				t.Errorf("the domain of the bucket was asked %d times: %v", n, h.site.s3.Requests())
+			}
 
 			// Both drift: the site by hand, the certificate by loss. The site serves the challenge of the new one itself.
 			if err := os.Remove(filepath.Join(h.dir, "certificate/1/privkey.pem")); err != nil {

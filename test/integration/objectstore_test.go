@@ -42,6 +42,7 @@ func newSite(t *testing.T, l *lab.Lab, p lab.Personality) *site {
 		lab: l, s3: s, records: resourcetest.Records{},
 		store: map[string]cty.Value{
 			"provider": cty.StringVal(p.String()), "region": cty.StringVal(s.Region), "endpoint": cty.StringVal(s.Endpoint),
+			"path_style": cty.True, // the lab's address is no name
 			"ca_file": cty.StringVal(l.CAFile), "access_key_id": secret.New(s.AgentKey).Value(),
 			"secret_access_key": secret.New(s.AgentSecret).Value(),
 		},

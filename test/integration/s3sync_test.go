@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -205,6 +206,23 @@ func TestLaw3SyncCopiesAllAndResurrectsNothing(t *testing.T) {
 	// B2 has no condition for uploads, and the other does: each takes its own way through the code.
 	t.Run("b2", func(t *testing.T) { test(t, newSyncSite(t, lab.B2, 2000)) })
 	t.Run("minio", func(t *testing.T) { test(t, newSyncSite(t, lab.MinIO, 400)) })
+}
+
+// TestSyncMakesObjectsPublicByTheirACL: where each object is public by its own ACL, a sync sends it, and anybody can read what it
+// has copied, and list nothing.
+func TestSyncMakesObjectsPublicByTheirACL(t *testing.T) {
+	s := newSyncSite(t, lab.Scaleway, 30)
+	s.sync(t)
+	s.oracle(t)
+	for _, key := range s.instance.Public() {
+		if got := s.anonymously(t, (&url.URL{Path: "/" + key}).EscapedPath()); got != http.StatusOK {
+			t.Fatalf("anonymous GET %s: %d", key, got)
+		}
+	}
+	s.publicMeansOneThing(t)
+	if c := s.must(t, resources.None); !strings.Contains(c.Summary, "objects public by their own ACL") {
+		t.Errorf("summary = %q", c.Summary)
+	}
 }
 
 // A store that takes 120 requests a second gets little more, and all arrives.
