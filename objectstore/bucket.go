@@ -33,7 +33,7 @@ func (s *Store) HeadBucket(ctx context.Context, bucket string) error {
 }
 
 // reason asks for the shortest listing, whose failure has an error code, and returns that failure. A listing that succeeds
-// leaves err, but not when that is ErrNoBucket: then the two answers contradict each other, and nothing is known. Nor is it
+// leaves err, where it is no proof that the bucket is ours, but not when that is ErrNoBucket: then the two answers contradict each other, and nothing is known. Nor is it
 // when the listing had no answer.
 func (s *Store) reason(ctx context.Context, bucket string, err error) error {
 	_, e := s.listPage(ctx, &s3.ListObjectsV2Input{Bucket: &bucket, MaxKeys: aws.Int32(1)})
@@ -41,6 +41,8 @@ func (s *Store) reason(ctx context.Context, bucket string, err error) error {
 	switch {
 	case e == nil && errors.Is(err, ErrNoBucket):
 		return &reply{is: ErrUnreachable, message: "HEAD says that the bucket is not there, and a listing that it is"}
+	case e == nil && s.provider.Public == CustomDomain:
+		return nil // a key for objects alone may list the bucket and not look at it, and nothing is listed to others (Cloudflare R2)
 	case e == nil:
 		return err
 	case errors.As(e, &r) && r.status == http.StatusNotFound && !errors.Is(r, ErrNoBucket):
