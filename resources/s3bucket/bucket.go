@@ -208,8 +208,9 @@ func (b *bucket) Diff(s resources.State) resources.Change {
 	if do.probe {
 		c.Effects = append(c.Effects, b.probeEffect(st))
 	}
-	if st.Domain != "" && st.Probes == nil || st.Missing && b.publicURL() != "" {
-		c.Notes = append(c.Notes, "afterwards there is a manual step: "+b.PublicHost+" is to be connected to the bucket; the next plan shows how")
+	if b.publicURL() != "" && st.Probes == nil {
+		c.Notes = append(c.Notes, "where "+b.PublicHost+" is not connected to the bucket yet, that is to be done by hand:")
+		c.Notes = append(c.Notes, b.howToConnect()...)
 	}
 	c.Private = do
 	return c

@@ -43,7 +43,7 @@ func newSite(t *testing.T, l *lab.Lab, p lab.Personality) *site {
 		store: map[string]cty.Value{
 			"provider": cty.StringVal(p.String()), "region": cty.StringVal(s.Region), "endpoint": cty.StringVal(s.Endpoint),
 			"path_style": cty.True, // the lab's address is no name
-			"ca_file": cty.StringVal(l.CAFile), "access_key_id": secret.New(s.AgentKey).Value(),
+			"ca_file":    cty.StringVal(l.CAFile), "access_key_id": secret.New(s.AgentKey).Value(),
 			"secret_access_key": secret.New(s.AgentSecret).Value(),
 		},
 		bucket: map[string]cty.Value{
