@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 )
 
 // Domain is what the address of a bucket's custom domain answers to somebody without a key.
@@ -43,6 +44,8 @@ func (s *Store) Domain(ctx context.Context, address string) Domain {
 	var r *reply
 	switch {
 	case err == nil:
+	case errors.As(err, &r) && strings.Contains(r.message, "no such host"):
+		d.Silent = "there is no such host"
 	case errors.As(err, &r) && r.status != 0:
 		d.Silent = fmt.Sprintf("it answers %d", r.status)
 	case errors.As(err, &r):

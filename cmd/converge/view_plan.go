@@ -227,6 +227,11 @@ func (v *planView) later(p *plans.Plan, width int) {
 			why = it.Left.Message
 		}
 		v.printf("    %-*s  %s\n", width, it.Node.Address, why)
+		if it.Change.Action == resources.Wait && len(it.HeldBy) == 0 && it.Left == nil {
+			for _, n := range it.Change.Notes { // what somebody may do about it
+				v.printf("      note: %s\n", n)
+			}
+		}
 	}
 }
 

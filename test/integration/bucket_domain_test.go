@@ -1,7 +1,11 @@
 package integration
 
 import (
+	"fmt"
 	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -28,8 +32,8 @@ func TestCustomDomainIsAManualStep(t *testing.T) {
 	if _, remembered := s.records["existed"]; !remembered {
 		t.Error("while it waits it does not remember that the bucket existed")
 	}
-	// A name that leads nowhere needs no probe: nothing is sent but what reads.
-	s.bucket["public_host"] = stringVal("media.does-not-exist.invalid")
+	// A host where nothing answers needs no probe: nothing is sent but what reads.
+	s.bucket["public_host"] = stringVal("127.0.0.1:1")
 	s.s3.ResetRequests()
 	s.saysHowToConnect(t, s.must(t, resources.Wait))
 	for what := range s.s3.Requests() {
@@ -96,5 +100,68 @@ func (s *site) saysTheSteps(t *testing.T, c resources.Change) {
 		if !strings.Contains(steps, want) {
 			t.Errorf("the steps do not say %q:\n%s", want, steps)
 		}
+	}
+}
+
+// TestManualStepIsShown by the program itself: what is to be done stands below what waits, dependents wait too, and neither is a
+// failure.
+func TestManualStepIsShown(t *testing.T) {
+	program, err := converge() // before the lab, which changes the working directory
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, dir := newLab(t), t.TempDir()
+	binary := filepath.Join(dir, "converge")
+	if err := os.WriteFile(binary, []byte(program), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s := managedSite(t, l, lab.R2)
+	if err := s.client(t).CreateBucket(t.Context(), s.name(), ""); err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprintf(`
+object_store "r2" {
+  provider          = "cloudflare-r2"
+  endpoint          = %q
+  ca_file           = %q
+  access_key_id     = env("KEY")
+  secret_access_key = env("SECRET")
+}
+s3_bucket "media" {
+  store       = object_store.r2
+  name        = %q
+  access      = "public-objects"
+  public_host = "127.0.0.1:1"
+}
+file "after" {
+  path       = %q
+  content    = "x"
+  depends_on = [s3_bucket.media]
+}
+`, s.s3.Endpoint, l.CAFile, s.name(), filepath.Join(dir, "after"))
+	if err := os.WriteFile(filepath.Join(dir, "x.hcl"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run := func(args ...string) string {
+		t.Helper()
+		c := exec.CommandContext(t.Context(), binary, append(args, "--state-dir", filepath.Join(dir, "state"), dir)...)
+		c.Env = append(os.Environ(), "KEY="+s.s3.AgentKey, "SECRET="+s.s3.AgentSecret)
+		out, err := c.CombinedOutput()
+		if err != nil {
+			t.Errorf("converge %q: %v", args, err)
+		}
+		return string(out)
+	}
+	plan := run("plan")
+	for _, want := range []string{"manual step: connect 127.0.0.1:1", "note: 1. Open dash.cloudflare.com", "Connect Domain", "2 later"} {
+		if !strings.Contains(plan, want) {
+			t.Errorf("the plan does not say %q:\n%s", want, plan)
+		}
+	}
+	if out := run("apply", "--auto-approve"); !strings.Contains(out, "manual step") || !strings.Contains(out, "2 waiting, 0 failed") {
+		t.Errorf("apply says:\n%s", out)
+	}
+	if out := run("apply", "--auto-approve", "--quiet"); out != "" {
+		t.Errorf("quiet, it says:\n%s", out)
 	}
 }
