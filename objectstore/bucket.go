@@ -106,10 +106,15 @@ func (s *Store) DeleteBucketPolicy(ctx context.Context, bucket string) error {
 	return s.failed("delete the policy of the bucket "+bucket, err)
 }
 
-// allUsers is the group of everybody, signed in or not (Amazon S3 User Guide, "Access control list overview").
-const allUsers = "http://acs.amazonaws.com/groups/global/AllUsers"
+// The groups of everybody, and of everybody who has an account with the provider, which anybody may have (Amazon S3 User Guide,
+// "Access control list overview").
+const (
+	allUsers           = "http://acs.amazonaws.com/groups/global/AllUsers"
+	authenticatedUsers = "http://acs.amazonaws.com/groups/global/AuthenticatedUsers"
+)
 
-// GetBucketACL returns what the bucket's ACL grants to everybody, such as READ and WRITE, in the store's order.
+// GetBucketACL returns what the bucket's ACL grants to everybody, such as READ and WRITE, in the store's order, and what only to
+// those who have an account as "READ with any account".
 func (s *Store) GetBucketACL(ctx context.Context, bucket string) (everybody []string, err error) {
 	var out *s3.GetBucketAclOutput
 	err = s.do(ctx, "GetBucketAcl", func(ctx context.Context) (err error) {
@@ -120,8 +125,14 @@ func (s *Store) GetBucketACL(ctx context.Context, bucket string) (everybody []st
 		return nil, s.failed("read the ACL of the bucket "+bucket, err)
 	}
 	for _, g := range out.Grants {
-		if g.Grantee != nil && aws.ToString(g.Grantee.URI) == allUsers {
+		if g.Grantee == nil {
+			continue
+		}
+		switch aws.ToString(g.Grantee.URI) {
+		case allUsers:
 			everybody = append(everybody, string(g.Permission))
+		case authenticatedUsers:
+			everybody = append(everybody, string(g.Permission)+" with any account")
 		}
 	}
 	return everybody, nil

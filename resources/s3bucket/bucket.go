@@ -164,7 +164,7 @@ func (st *state) lookAgain() string {
 	case st.Probes == nil:
 		return "not yet looked at from outside with these settings"
 	case st.Domain != "":
-		return "it could be read through its domain, and that does not answer now: " + st.Domain
+		return "its domain does not serve it any more: " + st.Domain
 	case st.policy() != nil && st.Probes.Others != st.Others:
 		return "the policy's statements that are not converge's have changed since it was looked at from outside"
 	case st.Now.Sub(st.Probes.At).Abs() >= probesAge:
@@ -289,6 +289,9 @@ func (b *bucket) notes(st *state) []string {
 	if b.Access == publicObjects && !b.provider.PrivatePrefixes {
 		notes = append(notes, b.Store.Provider+" makes all objects of a bucket public at once: backups/ and imports/ cannot be "+
 			"private there, only unguessable")
+	}
+	if b.Access == private && b.provider.Public == objectstore.ObjectACL {
+		notes = append(notes, "objects that were uploaded with the ACL "+b.provider.ObjectACL+" stay public, each by its own ACL; they are not looked at")
 	}
 	if b.Access == private && b.provider.Public == objectstore.CustomDomain {
 		notes = append(notes, "whether a custom domain is connected to the bucket is not seen through S3: it is public there if one is")

@@ -10,8 +10,11 @@ import (
 )
 
 // bucketACL is the canned ACL of the bucket itself: public-read where that is how objects become public, else private, for
-// elsewhere a public ACL opens the listing. Rights of other accounts are not looked at.
-type bucketACL struct{ public bool }
+// elsewhere a public ACL opens the listing. What it gives to single accounts is not looked at.
+type bucketACL struct {
+	public    bool
+	ofObjects bool // it decides who may read objects too
+}
 
 func (bucketACL) operation() string { return "GetBucketAcl" }
 func (bucketACL) access() bool      { return true }
@@ -20,7 +23,7 @@ func (a bucketACL) withdrawn() setting {
 	if !a.public {
 		return nil
 	}
-	return bucketACL{}
+	return bucketACL{ofObjects: a.ofObjects}
 }
 
 // acl is what an ACL lets everybody do.
@@ -67,10 +70,13 @@ func (a bucketACL) steps(bucket string, found any) []step {
 		effect: resources.Effect{Verb: "set", Target: "ACL of " + bucket, Operations: once("PutBucketAcl")},
 		do:     func(ctx context.Context, s *objectstore.Store) error { return s.PutBucketACL(ctx, bucket, a.canned()) },
 	}
-	if a.public {
+	switch {
+	case a.public:
 		st.phase = granting
-	} else {
-		st.effect.Why, st.effect.Destructive = "what it lets everybody do ends", true
+	case a.ofObjects:
+		st.effect.Why, st.effect.Destructive = closesWhy, true
+	default:
+		st.effect.Why = "nobody else is to list it, or to write"
 	}
 	return []step{st}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/converge-agent/converge/diag"
 	"github.com/converge-agent/converge/objectstore"
@@ -95,10 +96,26 @@ func (p policy) set(ctx context.Context, s *objectstore.Store, bucket string) er
 	if now.Empty() {
 		return s.DeleteBucketPolicy(ctx, bucket)
 	}
-	err = s.PutBucketPolicy(ctx, bucket, now.String())
+	err = p.put(ctx, s, bucket, now.String())
 	if err != nil && errors.Is(err, objectstore.ErrDenied) && s.Provider().PublicAccessBlock {
 		return diag.Wrap(err, "let everybody GET objects", "If converge's key has s3:PutBucketPolicy, the account refuses it for all its "+
 			"buckets: in the console, open S3 > Block Public Access settings for this account, and take the two blocks of policies away.")
 	}
 	return err
+}
+
+// put sets the policy, again for a while where a block that was just taken away may still refuse it: it takes Amazon seconds until
+// that is known everywhere.
+func (p policy) put(ctx context.Context, s *objectstore.Store, bucket, text string) error {
+	for until := time.Now().Add(settle); ; {
+		err := s.PutBucketPolicy(ctx, bucket, text)
+		if !errors.Is(err, objectstore.ErrDenied) || !s.Provider().PublicAccessBlock || !time.Now().Before(until) {
+			return err
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }

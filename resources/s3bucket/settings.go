@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/converge-agent/converge/diag"
 	"github.com/converge-agent/converge/objectstore"
 	"github.com/converge-agent/converge/resources"
 )
@@ -72,7 +73,7 @@ func (b *bucket) accessSettings() []setting {
 	p := b.provider
 	switch p.Public {
 	case objectstore.BucketACL:
-		return []setting{bucketACL{public: public}}
+		return []setting{bucketACL{public: public, ofObjects: true}}
 	case objectstore.ObjectACL:
 		return []setting{bucketACL{}, policy{others: &b.others}}
 	case objectstore.CustomDomain:
@@ -113,6 +114,9 @@ func (b *bucket) readSettings(ctx context.Context, s *objectstore.Store, list []
 			return found{Missing: true}, nil
 		case errors.Is(err, objectstore.ErrDenied) && one.access():
 			f.Unreadable = true
+		case objectstore.Unsupported(err):
+			return found{}, diag.Wrap(err, "manage the bucket "+b.Name, "What the store does not have cannot be managed: take cors, "+
+				"lifecycle or versioning out of the s3_bucket, or look whether public_by of the object_store fits.")
 		case err != nil:
 			return found{}, err
 		}

@@ -157,6 +157,16 @@ func TestOrderOfSteps(t *testing.T) {
 	}
 }
 
+// TestClosingLeavesTheStatementsOfOthers: with them the policy is set, and without any it is deleted.
+func TestClosingLeavesTheStatementsOfOthers(t *testing.T) {
+	for _, others := range [][]string{nil, {theirs}} {
+		steps := policy{}.steps("my-instance-media", policyOf(t, true, others...))
+		if len(steps) != 1 || steps[0].phase != closing || !steps[0].effect.Destructive || (steps[0].effect.Verb == "delete") != (others == nil) {
+			t.Errorf("with %q: %+v", others, steps)
+		}
+	}
+}
+
 // TestSettingsThatAreRefused: what the provider does not have is an error that names it.
 func TestSettingsThatAreRefused(t *testing.T) {
 	num := cty.NumberIntVal

@@ -273,13 +273,13 @@ func drifts(s *site) []bucketDrift {
 			return err
 		}
 	}
-	switch {
-	case entry.Public == objectstore.BucketPolicy:
+	switch entry.Public {
+	case objectstore.BucketPolicy:
 		add("policy removed", "policy statement", func(t *testing.T, c *s3.Client, bucket string) error {
 			_, err := c.DeleteBucketPolicy(t.Context(), &s3.DeleteBucketPolicyInput{Bucket: &bucket})
 			return err
 		})
-	case entry.Public == objectstore.BucketACL:
+	case objectstore.BucketACL:
 		add("bucket made private", "acl", func(t *testing.T, _ *s3.Client, bucket string) error {
 			return s.client(t).PutBucketACL(t.Context(), bucket, "private")
 		})
@@ -315,13 +315,13 @@ func drifts(s *site) []bucketDrift {
 		if !has(strings.ToLower(kind.Name)) {
 			continue
 		}
-		add(kind.Name+" removed", kind.Name+" rule", func(t *testing.T, _ *s3.Client, bucket string) error {
+		add(kind.Name+" removed", kind.Name+" rule", func(t *testing.T, _ *s3.Client, _ string) error {
 			return s.putRules(t, kind, "")
 		})
-		add(kind.Name+" changed", kind.Name+" rule", func(t *testing.T, _ *s3.Client, bucket string) error {
+		add(kind.Name+" changed", kind.Name+" rule", func(t *testing.T, _ *s3.Client, _ string) error {
 			return s.putRules(t, kind, changedRule[kind]+foreignRule[kind])
 		})
-		add(kind.Name+" replaced", kind.Name+" rule", func(t *testing.T, _ *s3.Client, bucket string) error {
+		add(kind.Name+" replaced", kind.Name+" rule", func(t *testing.T, _ *s3.Client, _ string) error {
 			return s.putRules(t, kind, foreignRule[kind])
 		})
 	}
