@@ -167,6 +167,26 @@ func TestClosingLeavesTheStatementsOfOthers(t *testing.T) {
 	}
 }
 
+// TestWithdrawingLeavesWhatOthersOpened: the block goes on again, but not over a statement of others that needs it off.
+func TestWithdrawingLeavesWhatOthersOpened(t *testing.T) {
+	w, _ := at(t, "aws", publicObjects)
+	for _, name := range []string{"cors", "lifecycle", "versioning"} {
+		delete(w, name)
+	}
+	b, _ := mustMake(t, w)
+	for _, others := range [][]string{nil, {theirs}} {
+		c := (&withdrawn{b}).Diff(as(policyOf(t, true, others...), forOurs))
+		locked := slices.ContainsFunc(c.Effects, func(e resources.Effect) bool { return strings.Contains(e.Target, "block") })
+		if locked != (others == nil) || locked != (len(c.Notes) == 0) || c.Action != resources.Update {
+			t.Errorf("with %q: %s %+v %q", others, c.Action, c.Effects, c.Notes)
+		}
+		c = (&withdrawn{b}).Diff(as(policyOf(t, false, others...), forOurs))
+		if (c.Action == resources.None) != (others != nil) {
+			t.Errorf("closed, with %q: %s %+v", others, c.Action, c.Effects)
+		}
+	}
+}
+
 // TestSettingsThatAreRefused: what the provider does not have is an error that names it.
 func TestSettingsThatAreRefused(t *testing.T) {
 	num := cty.NumberIntVal

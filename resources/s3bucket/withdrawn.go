@@ -2,6 +2,7 @@ package s3bucket
 
 import (
 	"context"
+	"slices"
 
 	"github.com/converge-agent/converge/objectstore"
 	"github.com/converge-agent/converge/resources"
@@ -50,6 +51,13 @@ func (w *withdrawn) Diff(s resources.State) resources.Change {
 		}
 	}
 	steps := w.steps(w.settings(), f)
+	if p := f.policy(); p != nil && len(p.Foreign()) > 0 {
+		locks := func(s step) bool { return s.phase == locking }
+		if slices.ContainsFunc(steps, locks) {
+			c.Notes = append(c.Notes, "the public access block stays as it is: the policy has a statement of others that allows everybody something")
+		}
+		steps = slices.DeleteFunc(steps, locks)
+	}
 	if len(steps) == 0 {
 		return c
 	}
