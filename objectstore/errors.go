@@ -170,7 +170,7 @@ func (s *Store) failed(doing string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return diag.Wrap(err, doing+" at "+s.cfg.Host(), s.fix(err))
+	return diag.Wrap(err, doing+" at "+s.cfg.Host(), s.fix(err)+fixProxy(err))
 }
 
 func (s *Store) fix(err error) string {

@@ -288,6 +288,35 @@ func TestEnvironmentChangesNoByte(t *testing.T) {
 	}
 }
 
+// TestUnusedProxyIsTold: who has a proxy in the environment is told that it is not used, and never what it is.
+func TestUnusedProxyIsTold(t *testing.T) {
+	for _, tt := range []struct {
+		name, variable string
+		err            error
+		told           bool
+	}{
+		{"refused", "HTTPS_PROXY", &reply{is: ErrUnreachable, message: "dial tcp 192.0.2.1:443: connect: connection refused"}, true},
+		{"no name", "all_proxy", &reply{is: ErrUnreachable, message: "dial tcp: lookup s3.example.com: no such host"}, true},
+		{"no proxy", "", &reply{is: ErrUnreachable, message: "dial tcp 192.0.2.1:443: connect: connection refused"}, false},
+		{"answered", "HTTPS_PROXY", &reply{is: ErrUnreachable, status: 500}, false},
+		{"refused by the store", "HTTPS_PROXY", &reply{is: ErrDenied, status: 403}, false},
+		{"certificate", "HTTPS_PROXY", &reply{is: ErrUnreachable, message: "x509: certificate signed by unknown authority"}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, name := range proxyVariables {
+				unset(t, name)
+			}
+			if tt.variable != "" {
+				t.Setenv(tt.variable, "http://user:password@proxy.example.com:3128")
+			}
+			got := fixProxy(tt.err)
+			if told := strings.Contains(got, tt.variable+" "); tt.told != (got != "") || tt.told && !told || strings.Contains(got, "password") {
+				t.Errorf("fixProxy = %q, told is %v", got, tt.told)
+			}
+		})
+	}
+}
+
 // unset takes a variable out of the environment for the rest of the test.
 func unset(t *testing.T, name string) {
 	t.Helper()

@@ -162,7 +162,7 @@ func removeEnvironment(stack *middleware.Stack) error {
 	return nil
 }
 
-// newTransport makes connections that trust the system's authorities and those of caFile, and use no proxy. HTTP/2 is off:
+// newTransport makes connections that trust the system's authorities and those of caFile, and use no proxy (proxy.go). HTTP/2 is off:
 // it would send all requests of a sync through one connection. Idle connections are kept for every worker, for with Go's 10
 // most small uploads would start with a TLS handshake. What stalls for longer than stall ends.
 func newTransport(caFile string, stall time.Duration) (http.RoundTripper, error) {
