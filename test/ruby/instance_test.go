@@ -94,9 +94,6 @@ func (w *world) newInstance(t *testing.T, p lab.Personality, name, access string
 	}
 	i := &instance{lab: w.lab, store: s, provider: provider, bucket: bucket, access: access, dir: "/home/" + bucket + "/live"}
 	i.appKey, i.appSecret = s.NewKey(provider.AppRights...)
-	if p == lab.B2 {
-		i.appKey, i.appSecret = s.AppKey, s.AppSecret
-	}
 	sample, err := lab.NewInstance(i.dir, lab.InstanceSpec{Files: 20, Seed: 5, Domain: "example.com"})
 	if err != nil {
 		t.Fatal(err)

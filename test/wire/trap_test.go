@@ -44,7 +44,7 @@ func setTrap(t *testing.T, addr string) *trap {
 		_ = ln.Close()
 		<-done
 		if n := p.sprung.Load(); n > 0 {
-			t.Errorf("%s was called %d times", addr, n)
+			t.Errorf("%s was called %d times", p.addr, n)
 		}
 	})
 	return p

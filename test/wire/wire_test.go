@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/converge-agent/converge/objectstore"
+	"github.com/converge-agent/converge/secret"
 	"github.com/converge-agent/converge/test/lab"
 )
 
@@ -33,6 +35,16 @@ func TestRequests(t *testing.T) {
 	t.Run("nothing to read of a bucket", func(t *testing.T) {
 		s := w.stores[lab.R2]
 		w.live(t, s, env, storeBlock(s, trusts(w.lab.CAFile)), nil)
+	})
+	t.Run("a bucket with ACLs", func(t *testing.T) {
+		s := w.stores[lab.AWS]
+		file := configure(t, s, storeBlock(s, trusts(w.lab.CAFile)), bucketBlock(s, "present"))
+		apply := []string{"apply", "--auto-approve", "--state-dir", t.TempDir(), file}
+		must(t, env, apply...)
+		if err := w.client(t, s).PutOwnership(t.Context(), bucketName(lab.AWS), "ObjectWriter"); err != nil {
+			t.Fatal(err)
+		}
+		must(t, env, apply...)
 	})
 	got := w.headers()
 	w.checkChecksums(t)
@@ -78,6 +90,19 @@ func (w *world) live(t *testing.T, s *lab.S3, env []string, store string, settin
 	run("apply", "--auto-approve")
 }
 
+// client is a store of the agent's own, in this process.
+func (w *world) client(t *testing.T, s *lab.S3) *objectstore.Store {
+	t.Helper()
+	c, err := objectstore.NewClients().Store(objectstore.Config{
+		Provider: s.Personality.String(), Region: s.Region, Endpoint: s.Endpoint, PathStyle: true, CAFile: w.lab.CAFile,
+		AccessKeyID: secret.New(s.AgentKey), SecretAccessKey: secret.New(s.AgentSecret),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 // checkChecksums expects what stores count as a checksum, and nothing that any of them refuses: no checksum of the newer kinds
 // and no trailer anywhere, but where a probe tries one out, and Content-MD5 with every document and every upload.
 func (w *world) checkChecksums(t *testing.T) {
@@ -105,7 +130,7 @@ func (w *world) checkChecksums(t *testing.T) {
 
 // unsent are operations that no command sends to an ordinary bucket: a request of anybody's has its own name in the lab, and
 // objects are read by checks of keys alone.
-var unsent = []string{"Anonymous", "AnonymousGET", "GetObject", "PutBucketOwnershipControls"}
+var unsent = []string{"Anonymous", "AnonymousGET", "GetObject"}
 
 // operations are those that the source of the agent names.
 func operations(t *testing.T) []string {
