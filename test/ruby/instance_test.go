@@ -32,7 +32,7 @@ type instance struct {
 	bucket            string
 	access            string // of the bucket
 	appKey, appSecret string // with the rights that the table of providers says are enough
-	dir               string // "/home/minio/live"
+	dir               string // its files
 	settings          string // its .env.production, as the agent left it
 	ruby              *client
 }
@@ -52,6 +52,7 @@ const elsewhere = "somebody-elses"
 
 // world is a lab with a store of each personality.
 type world struct {
+	dir    string // of its instances
 	lab    *lab.Lab
 	stores map[lab.Personality]*lab.S3
 }
@@ -60,12 +61,16 @@ type world struct {
 // names, the buckets too.
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	l, err := lab.Start(t.Context(), lab.Options{Dir: filepath.Join(labDir, t.Name())})
+	dir, err := os.MkdirTemp(labDir, "world-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := lab.Start(t.Context(), lab.Options{Dir: filepath.Join(dir, "lab")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(l.Close)
-	w := &world{lab: l, stores: map[lab.Personality]*lab.S3{}}
+	w := &world{dir: dir, lab: l, stores: map[lab.Personality]*lab.S3{}}
 	hosts := []string{"127.0.0.1 localhost"}
 	for _, p := range personalities {
 		s, err := l.S3(t.Context(), p)
@@ -92,7 +97,7 @@ func (w *world) newInstance(t *testing.T, p lab.Personality, name, access string
 	if !ok {
 		t.Fatalf("the agent does not know the provider %s", s.Personality)
 	}
-	i := &instance{lab: w.lab, store: s, provider: provider, bucket: bucket, access: access, dir: "/home/" + bucket + "/live"}
+	i := &instance{lab: w.lab, store: s, provider: provider, bucket: bucket, access: access, dir: filepath.Join(w.dir, bucket, "live")}
 	i.appKey, i.appSecret = s.NewKey(provider.AppRights...)
 	sample, err := lab.NewInstance(i.dir, lab.InstanceSpec{Files: 20, Seed: 5, Domain: "example.com"})
 	if err != nil {
@@ -151,7 +156,7 @@ env_file "mastodon" {
 `, i.provider.Name, i.store.Region, i.endpoint(), i.lab.CAFile, i.bucket, i.access, env, publicHost, alias)
 	file := "/etc/converge/" + i.bucket + ".hcl"
 	put(t, file, config)
-	cmd := exec.CommandContext(t.Context(), labDir+"/converge", "apply", "--auto-approve", "--lock-timeout", "10m", "--state-dir", "/var/lib/converge-"+i.bucket, file)
+	cmd := exec.CommandContext(t.Context(), labDir+"/converge", "apply", "--auto-approve", "--lock-timeout", "10m", "--state-dir", filepath.Join(i.dir, "../state"), file)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("converge apply: %v\n%s", err, out)
 	}

@@ -106,18 +106,23 @@ func startProxy(t *testing.T) *proxy {
 
 func (p *proxy) connect(w http.ResponseWriter, r *http.Request) {
 	p.passed.Add(1)
-	to, err := net.Dial("tcp", r.Host)
+	to, err := new(net.Dialer).DialContext(r.Context(), "tcp", r.Host)
 	if err != nil || r.Method != http.MethodConnect {
 		http.Error(w, "no such host", http.StatusBadGateway)
 		return
 	}
 	defer func() { _ = to.Close() }()
-	w.WriteHeader(http.StatusOK)
-	from, _, err := http.NewResponseController(w).Hijack()
+	from, early, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return
 	}
 	defer func() { _ = from.Close() }()
-	go func() { _, _ = io.Copy(to, from); _ = to.(*net.TCPConn).CloseWrite() }()
+	if _, err := io.WriteString(from, "HTTP/1.1 200 OK\r\n\r\n"); err != nil {
+		return
+	}
+	go func() { // ends with the connections
+		_, _ = io.Copy(to, early)
+		_ = to.(*net.TCPConn).CloseWrite()
+	}()
 	_, _ = io.Copy(from, to)
 }

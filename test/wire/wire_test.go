@@ -191,12 +191,13 @@ func TestProxyIsNotUsed(t *testing.T) {
 		t.Fatalf("by the proxy the store answers %d, and %d connections were passed on; the proxy does not work", status, p.passed.Load())
 	}
 	file := configure(t, s, storeBlock(s, trusts(w.lab.CAFile)), bucketBlock(s, "present"))
-	must(t, env, "apply", "--auto-approve", "--state-dir", "/var/lib/proxy", file)
+	state := t.TempDir()
+	must(t, env, "apply", "--auto-approve", "--state-dir", state, file)
 	if n := p.passed.Load() - 1; n > 0 {
 		t.Errorf("%d connections went through the proxy", n)
 	}
 	put(t, file, strings.Replace(storeBlock(s), endpoint(s), "https://"+s.Name+":1", 1)+bucketBlock(s, "present"))
-	code, out := converge(t, env, "plan", "--state-dir", "/var/lib/proxy", file)
+	code, out := converge(t, env, "plan", "--state-dir", state, file)
 	if text := strings.Join(strings.Fields(out), " "); code != 1 || !strings.Contains(text, "A proxy is named by HTTPS_PROXY here: converge does not use it") {
 		t.Errorf("a plan for a store that is down, with a proxy in the environment: exit code %d\n%s", code, out)
 	}
@@ -253,7 +254,7 @@ func TestAuthorities(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			file := configure(t, s, storeBlock(s, tt.trusted), bucketBlock(s, "present"))
-			code, out := converge(t, tt.env, "plan", "--state-dir", "/var/lib/authorities", file)
+			code, out := converge(t, tt.env, "plan", "--state-dir", t.TempDir(), file)
 			text := strings.Join(strings.Fields(out), " ")
 			if told := strings.Contains(text, "authority of your own, name that in ca_file"); tt.fails != (code != 0) || tt.fails != told {
 				t.Errorf("exit code %d, want a failure: %v\n%s", code, tt.fails, out)

@@ -38,7 +38,11 @@ type sighting struct {
 // has them in host names.
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	l, err := lab.Start(t.Context(), lab.Options{Dir: filepath.Join(labDir, t.Name())})
+	dir, err := os.MkdirTemp(labDir, "world-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := lab.Start(t.Context(), lab.Options{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
