@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -14,7 +15,9 @@ import (
 )
 
 // HeadBucket looks whether a bucket is there and ours: ErrNoBucket when there is none, ErrDenied when the key has no rights
-// on it, be it somebody else's or not. The answer to a HEAD has no body, so a refusal is asked for again in words.
+// on it. The answer to a HEAD has no body, so a refusal is asked for again in words, by a listing. A key that may list, though
+// not look (a token that is for objects alone), has seen the bucket. Where both are refused for want of rights, the list of the
+// account's buckets tells whether the bucket is somebody else's, to keys that may have it.
 func (s *Store) HeadBucket(ctx context.Context, bucket string) error {
 	err := s.do(ctx, "HeadBucket", func(ctx context.Context) error {
 		_, err := s.api.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &bucket})
@@ -26,15 +29,15 @@ func (s *Store) HeadBucket(ctx context.Context, bucket string) error {
 		case http.StatusNotFound:
 			err = s.reason(ctx, bucket, &reply{is: ErrNoBucket, status: r.status})
 		case http.StatusForbidden, http.StatusBadRequest, http.StatusUnauthorized:
-			err = s.reason(ctx, bucket, err)
+			err = s.owner(ctx, bucket, s.reason(ctx, bucket, err))
 		}
 	}
 	return s.failed("look at the bucket "+bucket, err)
 }
 
 // reason asks for the shortest listing, whose failure has an error code, and returns that failure. A listing that succeeds
-// leaves err, where it is no proof that the bucket is ours, but not when that is ErrNoBucket: then the two answers contradict each other, and nothing is known. Nor is it
-// when the listing had no answer.
+// leaves err, where it is no proof that the bucket is ours, but not when that is ErrNoBucket: then the two answers contradict
+// each other, and nothing is known. Nor is it when the listing had no answer.
 func (s *Store) reason(ctx context.Context, bucket string, err error) error {
 	_, e := s.listPage(ctx, &s3.ListObjectsV2Input{Bucket: &bucket, MaxKeys: aws.Int32(1)})
 	var r *reply
@@ -49,6 +52,30 @@ func (s *Store) reason(ctx context.Context, bucket string, err error) error {
 		return &reply{is: ErrUnreachable, status: r.status, message: "the answer is not that of an S3 store"}
 	}
 	return e
+}
+
+// owner looks whether a bucket that err refuses for want of rights is among those of the account, and notes it in err.
+func (s *Store) owner(ctx context.Context, bucket string, err error) error {
+	var r *reply
+	if !errors.As(err, &r) || r.code != "AccessDenied" {
+		return err
+	}
+	if d := diagnose(seen{reply: r, store: s}); d == nil || !d.right {
+		return err // what is wrong is known
+	}
+	var out *s3.ListBucketsOutput
+	e := s.do(ctx, "ListBuckets", func(ctx context.Context) (err error) {
+		out, err = s.api.ListBuckets(ctx, &s3.ListBucketsInput{})
+		return err
+	})
+	if e != nil || aws.ToString(out.ContinuationToken) != "" || out.Owner == nil {
+		return err // it may not, or what came is no whole list
+	}
+	r.owned = theirs
+	if slices.ContainsFunc(out.Buckets, func(b types.Bucket) bool { return aws.ToString(b.Name) == bucket }) {
+		r.owned = ours
+	}
+	return err
 }
 
 // CreateBucket creates a bucket, with a canned ACL where acl is not "". A bucket that is ours already is no error.

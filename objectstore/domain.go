@@ -14,6 +14,7 @@ import (
 type Domain struct {
 	Silent   string // why it did not answer; "" where it did, whatever it said
 	Listable bool   // it gave a listing
+	Status   int    // the HTTP status; 0 where it did not answer
 }
 
 // Domain asks an address, such as "https://media.example.com", for a listing: one anonymous request. Whether the bucket is
@@ -37,6 +38,7 @@ func (s *Store) Domain(ctx context.Context, address string) Domain {
 		if resp.StatusCode >= 500 {
 			return &reply{is: ErrUnreachable, status: resp.StatusCode, header: resp.Header}
 		}
+		d.Status = resp.StatusCode
 		// A website may have a page of its own there, so that the status alone says nothing.
 		d.Listable = resp.StatusCode == http.StatusOK && bytes.Contains(page, []byte("<ListBucketResult"))
 		return nil
@@ -54,14 +56,4 @@ func (s *Store) Domain(ctx context.Context, address string) Domain {
 		d.Silent = err.Error()
 	}
 	return d
-}
-
-// getPublic asks for the object where it is to be public. That nothing answers there is a verdict: there may be no such host
-// yet, and the store itself is up.
-func (p *prober) getPublic(ctx context.Context, object string, want func(int) bool) error {
-	status, err := p.settledAt(ctx, http.MethodGet, p.PublicURL, "/"+object, want)
-	if errors.Is(err, ErrUnreachable) && ctx.Err() == nil {
-		status, err = 0, nil
-	}
-	return p.judge("GET", status, want(status), err)
 }

@@ -42,9 +42,24 @@ type reply struct {
 	code    string // S3 error code; "" in answers without a body
 	message string
 	header  http.Header
+	at      time.Time // when the answer came
+
+	op    string // what was asked for, such as "PutObject"
+	owned owned
 }
 
-func (r *reply) Error() string {
+// owned is whether the account's list of buckets has the bucket of a reply; zero where it was not asked.
+type owned int
+
+const (
+	ours owned = iota + 1
+	theirs
+)
+
+func (r *reply) Error() string { return r.worded(r.is.Error()) }
+
+// worded is the reply with what happened in the words of what.
+func (r *reply) worded(what string) string {
 	var said []string
 	if r.status != 0 {
 		said = append(said, fmt.Sprint(r.status))
@@ -60,9 +75,9 @@ func (r *reply) Error() string {
 		text += ": " + r.message
 	}
 	if text == "" {
-		return r.is.Error()
+		return what
 	}
-	return fmt.Sprintf("%s (%s)", r.is, text)
+	return fmt.Sprintf("%s (%s)", what, text)
 }
 
 func (r *reply) Unwrap() error { return r.is }
@@ -89,7 +104,7 @@ func (s *Store) read(ctx context.Context, err error) error {
 
 // answered makes a reply of an HTTP answer.
 func (s *Store) answered(err error, resp *smithyhttp.ResponseError) error {
-	r := &reply{status: resp.HTTPStatusCode(), header: resp.Response.Header}
+	r := &reply{status: resp.HTTPStatusCode(), header: resp.Response.Header, at: time.Now()}
 	var api smithy.APIError
 	if errors.As(err, &api) {
 		r.code, r.message = s.redact(api.ErrorCode()), s.redact(api.ErrorMessage())
@@ -127,7 +142,7 @@ func meaning(status int, code string) error {
 	case "RequestTimeout", "InternalError":
 		return ErrUnreachable
 	case "InvalidAccessKeyId", "XAdminUserNotFound", "SignatureDoesNotMatch", "RequestTimeTooSkewed", "AccessDenied",
-		"AuthorizationHeaderMalformed", "BucketAlreadyExists", "AllAccessDisabled", "AccountProblem":
+		"AuthorizationHeaderMalformed", "BucketAlreadyExists", "AllAccessDisabled", "AccountProblem", "ExpiredToken":
 		return ErrDenied
 	}
 	switch {
@@ -170,83 +185,8 @@ func (s *Store) failed(doing string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return diag.Wrap(err, doing+" at "+s.cfg.Host(), s.fix(err)+fixProxy(err))
-}
-
-func (s *Store) fix(err error) string {
-	var r *reply
-	if !errors.As(err, &r) {
-		return fixUntrue(err)
-	}
-	switch {
-	case strings.Contains(strings.ToLower(r.message), "cap exceeded"), strings.Contains(strings.ToLower(r.code), "cap_exceeded"):
-		return "A spending cap of the account is reached: raise it in the provider's console, under caps and alerts."
-	case errors.Is(err, ErrUnreachable):
-		return s.fixUnreachable(r)
-	case errors.Is(err, ErrThrottled):
-		return "Wait a while and run it again; if it stays so, look at the provider's status page."
-	case errors.Is(err, ErrNoBucket):
-		return "Check the bucket's name and the store's region, or let converge create the bucket with create = true."
-	case errors.Is(err, ErrDenied):
-		return s.fixDenied(r)
-	case r.status >= 300 && r.status < 400:
-		return "The store points elsewhere: check endpoint and region of the object_store."
-	case r.status == http.StatusNotImplemented:
-		return fmt.Sprintf("The store does not know this request: check that it really is %s, as provider says.", s.cfg.Provider)
-	}
-	return ""
-}
-
-func (s *Store) fixUnreachable(r *reply) string {
-	switch {
-	case strings.Contains(r.message, "x509:"), strings.Contains(r.message, "tls: failed to verify"):
-		return "Check the endpoint's host name; if the store's certificate is signed by an authority of your own, name that in ca_file."
-	case strings.Contains(r.message, "HTTP response to HTTPS client"):
-		return "The store answers plain HTTP there: check scheme and port of the endpoint."
-	case strings.Contains(r.message, "no such host"):
-		return "Check the endpoint's host name and the region, and that this host can resolve names."
-	case r.status == http.StatusNotFound:
-		return "Check the endpoint: what answers there is no S3 store."
-	case r.status >= 500:
-		return "The store has a fault of its own: run it again later, or look at the provider's status page."
-	}
-	return "Check that the store is up and that this host gets out to it: curl -sS -o /dev/null -w '%{http_code}\\n' " + s.cfg.Endpoint
-}
-
-func (s *Store) fixDenied(r *reply) string {
-	id := s.cfg.AccessKeyID.Reveal()
-	switch r.code {
-	case "InvalidAccessKeyId", "XAdminUserNotFound":
-		if s.provider.IsMasterKey != nil {
-			fix := "Write the key id of an application key: this store refuses the account's master key, and keys from before 4 May 2020."
-			if len(id) > 3 && len(s.cfg.Region) > 3 && id[:3] != s.cfg.Region[len(s.cfg.Region)-3:] {
-				fix += fmt.Sprintf(" An account lives in one region: check that it is %s.", s.cfg.Region)
-			}
-			return fix
-		}
-		return "The store does not know access_key_id: check it for typing errors, and that the key was not revoked."
-	case "SignatureDoesNotMatch":
-		return "The secret_access_key does not belong to access_key_id: write both again, without quotes or spaces around them."
-	case "RequestTimeTooSkewed":
-		return s.fixClock(r)
-	case "AuthorizationHeaderMalformed":
-		return fmt.Sprintf("Check the region of the object_store: requests are signed for %q.", s.cfg.Region)
-	case "BucketAlreadyExists":
-		return "The bucket belongs to somebody else, for names are shared by all customers: choose another name."
-	}
-	return "Give the key the rights it needs on this bucket. If it has them, the bucket belongs to somebody else: choose another name."
-}
-
-func (s *Store) fixClock(r *reply) string {
-	fix := "Set this host's clock: timedatectl set-ntp true"
-	if theirs, err := http.ParseTime(r.header.Get("Date")); err == nil {
-		if d := time.Since(theirs).Round(time.Second); d > 0 {
-			return fmt.Sprintf("This host's clock is %s ahead of the store's. %s", d, fix)
-		} else if d < 0 {
-			return fmt.Sprintf("This host's clock is %s behind the store's. %s", -d, fix)
-		}
-	}
-	return fix
+	err, fix := s.explain(err, agentKey)
+	return diag.Wrap(err, doing+" at "+s.cfg.Host(), fix+fixProxy(err))
 }
 
 // lasting reports whether a failed connection will fail in the same way again.

@@ -1,22 +1,14 @@
 package objectstore
 
 import (
-	"bytes"
 	"context"
-	"crypto/md5" //nolint:gosec // the S3 protocol's checksum of a transfer, Content-MD5
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/converge-agent/converge/diag"
 )
 
@@ -26,17 +18,21 @@ type Probes struct {
 	// Public says that anyone shall be able to GET an object below PublicPrefix; otherwise nobody shall.
 	Public       bool
 	PublicPrefix string
-	// PublicURL is the address below which objects are public, without a slash at the end; "" for the store's own.
-	PublicURL string
 	// PrivatePrefixes are where nobody shall be able to GET an object; none where the provider cannot keep any private.
 	PrivatePrefixes []string
+	// PublicURL is the address below which the world reads objects, without a slash at its end; "" where that is the bucket's
+	// own. At both nobody shall list, write or delete, and at the bucket's own nobody shall read either.
+	PublicURL string
 	// Settle is how long a new policy or ACL may take to show, before a wrong answer counts.
 	Settle time.Duration
 }
 
+// AtEndpoint ends the names of verdicts about the store's own address, where the public one is another.
+const AtEndpoint = " at the endpoint"
+
 // Verdict is what one anonymous request was answered with.
 type Verdict struct {
-	Name   string `json:"name"`   // "GET", "LIST", "PUT", "DELETE", or "backups/"
+	Name   string `json:"name"`   // "GET", "LIST", "PUT", "DELETE", or "backups/"; with AtEndpoint behind it, not at the public address
 	Status int    `json:"status"` // the HTTP status
 	OK     bool   `json:"ok"`     // it is as it shall be
 }
@@ -66,141 +62,117 @@ func (vs Verdicts) Failed() Verdicts {
 	return failed
 }
 
-// cleanupTime bounds how long probe objects are being removed after the probes, or after their context ended.
-const cleanupTime = 30 * time.Second
-
-// maxDeletes bounds how many versions of one probe object are deleted: an upload whose answer was lost is sent again, up to
-// triesThrottled times, and leaves a version each time where versions are kept.
-const maxDeletes = triesThrottled + 1
-
-// prober is one round of probes.
+// prober is one round of anonymous probes.
 type prober struct {
-	*Store
+	round
 	Probes
 	verdicts Verdicts
-	written  []written
 }
-
-// written is an object that the round may have left in the bucket.
-type written struct{ key, version string }
 
 // Probe tells from outside what the world may do with a bucket. It writes one object of a fresh random name as ourselves (and
 // one more for each private prefix), asks anonymously for it, for two kinds of listing, for the writing of another
 // fresh name and for the deletion of the first, and removes what it wrote, also when it fails or ctx ends. Other objects
 // are not touched. Verdicts that are wrong are no error; that a probe had no answer is, and so is an object left behind.
 func (s *Store) Probe(ctx context.Context, what Probes) (Verdicts, error) {
-	p := &prober{Store: s, Probes: what}
-	err := p.run(ctx)
-	clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
-	defer cancel()
-	for _, w := range p.written {
-		if e := p.remove(clean, w); e != nil {
-			e = diag.Wrap(e, "remove the probe object", fmt.Sprintf("Delete %s from the bucket %s by hand.", w.key, p.Bucket))
-			err = errors.Join(err, e)
-		}
-	}
-	if err != nil {
+	p := &prober{round: newRound(s, what.Bucket), Probes: what}
+	if err := p.clean(ctx, p.run(ctx)); err != nil {
 		return nil, err
 	}
 	return p.verdicts, nil
 }
 
-// remove deletes an object until it is gone: where versions are kept, deleting one uncovers the one before it, which an upload
-// that was sent twice has left.
-func (p *prober) remove(ctx context.Context, w written) error {
-	version := w.version
-	for range maxDeletes {
-		if err := p.deleteVersion(ctx, p.Bucket, w.key, version); err != nil {
-			return err
-		}
-		var err error
-		if version, err = p.version(ctx, w.key); errors.Is(err, ErrNotFound) {
-			return nil
-		} else if err != nil {
-			return p.failed("look whether the probe object is gone", err)
-		}
-	}
-	return fmt.Errorf("it is still there after %d deletions", maxDeletes)
-}
-
-// version returns the id of the object's newest version, "" where versions are not kept: ErrNotFound when there is none.
-func (p *prober) version(ctx context.Context, key string) (id string, err error) {
-	err = p.do(ctx, "HeadObject", func(ctx context.Context) error {
-		out, err := p.api.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &p.Bucket, Key: &key})
-		if err == nil {
-			id = aws.ToString(out.VersionId)
-		}
-		return err
-	})
-	return id, err
-}
-
 func (p *prober) run(ctx context.Context) error {
-	if err := p.sweep(ctx); err != nil {
+	if err := p.sweep(ctx, append([]string{p.PublicPrefix}, p.PrivatePrefixes...)...); err != nil {
 		return err
 	}
 	object, err := p.write(ctx, p.PublicPrefix, p.acl())
 	if err != nil {
 		return err
 	}
-	for _, probe := range []func(context.Context, string) error{p.get, p.list, p.put, p.delete} {
-		if err := probe(ctx, object); err != nil {
+	for _, at := range p.places() {
+		if err := p.ask(ctx, at, object); err != nil {
 			return err
 		}
 	}
 	for _, prefix := range p.PrivatePrefixes {
-		if err := p.hidden(ctx, prefix); err != nil {
+		if err := p.hides(ctx, prefix); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// probeKey begins the names of probe objects below a prefix. It holds what tells this host from others that look at the same
-// bucket, so that a run knows those that an earlier one of its own host has left.
-func probeKey(prefix string) string {
-	name, _ := os.Hostname() // where it is not known, hosts without a name are taken for one
-	sum := sha256.Sum256([]byte(name))
-	return prefix + "converge-probe-" + hex.EncodeToString(sum[:4]) + "-"
-}
-
-// sweep has the objects removed that a killed run, or one whose store went away, has left. A store that does not list them
-// keeps them: the probes matter more.
-func (p *prober) sweep(ctx context.Context) error {
-	for _, prefix := range append([]string{p.PublicPrefix}, p.PrivatePrefixes...) {
-		for o, err := range p.List(ctx, p.Bucket, probeKey(prefix), "") {
-			if errors.Is(err, ErrUnreachable) || ctx.Err() != nil {
-				return err
-			}
-			if err == nil {
-				p.written = append(p.written, written{key: o.Key})
-			}
+// ask asks everything at one place. Where nothing answers at the public address, which may not be connected yet, that is the verdict.
+func (p *prober) ask(ctx context.Context, at place, object string) error {
+	for _, probe := range []func(context.Context, place, string) error{p.get, p.list, p.put, p.delete} {
+		switch err := probe(ctx, at, object); {
+		case at.domain && errors.Is(err, ErrUnreachable) && ctx.Err() == nil:
+			return p.silent(at)
+		case err != nil:
+			return err
 		}
 	}
 	return nil
 }
 
-// hidden asks for an object below a private prefix.
-func (p *prober) hidden(ctx context.Context, prefix string) error {
+// silent judges a place at which nothing answered, if it has not been judged by what answered before.
+func (p *prober) silent(at place) error {
+	if len(p.verdicts) > 0 {
+		return nil
+	}
+	return p.judge("GET", 0, !at.public, nil)
+}
+
+// place is an address at which the world finds the bucket.
+type place struct {
+	url    string
+	public bool   // objects can be read there
+	domain bool   // it is not the store's own
+	suffix string // of the names of its verdicts
+}
+
+// places are where to ask: the bucket's own address, and the public one where that is another. Where a domain makes objects
+// public, the store's own address refuses everybody.
+func (p *prober) places() []place {
+	own := place{url: p.cfg.BucketURL(p.Bucket), public: p.Public && p.provider.Public != CustomDomain}
+	if p.PublicURL == "" {
+		return []place{own}
+	}
+	own.suffix = AtEndpoint
+	return []place{{url: p.PublicURL, public: p.Public, domain: true}, own}
+}
+
+// Operations are the requests of a round by operation, where nothing was left to remove.
+func (p Probes) Operations(provider *Provider) map[string]int64 {
+	places, hidden := int64(1), int64(len(p.PrivatePrefixes))
+	if p.PublicURL != "" {
+		places = 2
+	}
+	ops := map[string]int64{
+		"PutObject": 1 + hidden, "HeadObject": 1 + places + hidden, "DeleteObject": 1 + hidden,
+		"AnonymousGET": 3 + 2*(places-1) + hidden, "AnonymousPUT": places, "AnonymousDELETE": places,
+	}
+	ops[sweeping(provider)] += 1 + hidden
+	return ops
+}
+
+// sweeping is the operation that finds what an earlier run has left below one prefix.
+func sweeping(p *Provider) string {
+	if p.AlwaysVersioned {
+		return "ListObjectVersions"
+	}
+	return "ListObjectsV2"
+}
+
+// hides asks for an object below a private prefix, at each place.
+func (p *prober) hides(ctx context.Context, prefix string) error {
 	object, err := p.write(ctx, prefix, "") // what is private is uploaded without the ACL that makes public
 	if err != nil {
 		return err
 	}
-	status, err := p.settled(ctx, http.MethodGet, "/"+object, refused)
+	at := p.places()[0]
+	status, err := p.settled(ctx, http.MethodGet, at, "/"+object, refused)
 	return p.judge(prefix, status, refused(status), err)
-}
-
-// write uploads a probe object as ourselves.
-func (p *prober) write(ctx context.Context, prefix, acl string) (key string, err error) {
-	key = probeKey(prefix) + rand.Text()
-	text := []byte("converge asks whether the world can read this; it is removed at once\n")
-	p.written = append(p.written, written{key: key})
-	_, version, err := p.Store.put(ctx, p.Bucket, Put{
-		Key: key, Body: bytes.NewReader(text), Size: int64(len(text)), MD5: md5.Sum(text),
-		ContentType: "text/plain", ACL: acl,
-	})
-	p.written[len(p.written)-1].version = version
-	return key, err
 }
 
 // acl is what uploads to this bucket send.
@@ -219,69 +191,70 @@ func (p *prober) judge(name string, status int, ok bool, err error) error {
 	return nil
 }
 
-func (p *prober) get(ctx context.Context, object string) error {
+func (p *prober) get(ctx context.Context, at place, object string) error {
 	want := refused
-	if p.Public {
+	if at.public {
 		want = func(status int) bool { return status == http.StatusOK }
 	}
-	if p.PublicURL != "" {
-		return p.getPublic(ctx, object, want)
-	}
-	status, err := p.settled(ctx, http.MethodGet, "/"+object, want)
-	return p.judge("GET", status, want(status), err)
+	status, err := p.settled(ctx, http.MethodGet, at, "/"+object, want)
+	return p.judge("GET"+at.suffix, status, want(status), err)
 }
 
 // list asks for both kinds of listing, until one is answered. The second is the one that Mastodon's own check asks for
 // (4.6.5 app/lib/admin/system_check/media_privacy_check.rb).
-func (p *prober) list(ctx context.Context, _ string) error {
+func (p *prober) list(ctx context.Context, at place, _ string) error {
+	if at.domain {
+		d := p.Domain(ctx, at.url)
+		return p.judge("LIST", d.Status, !d.Listable, nil)
+	}
 	var status int
 	var err error
 	for _, query := range []string{"/?list-type=2&max-keys=1", "/?max-keys=1"} {
-		status, err = p.settled(ctx, http.MethodGet, query, refused)
+		status, err = p.settled(ctx, http.MethodGet, at, query, refused)
 		if err != nil || !refused(status) {
 			break
 		}
 	}
-	if p.PublicURL != "" && err == nil && refused(status) && p.Domain(ctx, p.PublicURL).Listable {
-		return p.judge("LIST", http.StatusOK, false, nil)
-	}
-	return p.judge("LIST", status, refused(status), err)
+	return p.judge("LIST"+at.suffix, status, refused(status), err)
 }
 
-func (p *prober) put(ctx context.Context, _ string) error {
-	key := probeKey(p.PublicPrefix) + rand.Text()
-	status, err := p.anonymous(ctx, http.MethodPut, "/"+key)
+func (p *prober) put(ctx context.Context, at place, _ string) error {
+	key := freshKey(p.PublicPrefix)
+	status, err := p.anonymous(ctx, http.MethodPut, at.url+"/"+key)
 	if err != nil || !refused(status) {
 		p.written = append(p.written, written{key: key})
 	}
-	return p.judge("PUT", status, refused(status), err)
+	ok := refused(status)
+	if err == nil && !ok && at.domain { // a website may have answered with a page of its own
+		_, e := p.head(ctx, p.Bucket, key)
+		ok = errors.Is(e, ErrNotFound)
+	}
+	return p.judge("PUT"+at.suffix, status, ok, err)
 }
 
 // delete is judged by the object still being there, too, for a store may say that it deleted what it did not, or reversely.
-func (p *prober) delete(ctx context.Context, object string) error {
-	status, err := p.anonymous(ctx, http.MethodDelete, "/"+object)
+func (p *prober) delete(ctx context.Context, at place, object string) error {
+	status, err := p.anonymous(ctx, http.MethodDelete, at.url+"/"+object)
 	if err != nil {
 		return err
 	}
 	_, err = p.head(ctx, p.Bucket, object)
 	if errors.Is(err, ErrNotFound) {
-		return p.judge("DELETE", status, false, nil)
+		return p.judge("DELETE"+at.suffix, status, false, nil)
 	}
-	return p.judge("DELETE", status, refused(status), p.failed("look for the probe object", err))
+	return p.judge("DELETE"+at.suffix, status, refused(status) || at.domain, p.failed("look for the probe object", err))
 }
 
 // refused reports whether a status says no for good.
-func refused(status int) bool { return status >= 400 && status < 500 }
-
-// settled asks until the answer is as wanted, for as long as a change may take to show.
-func (p *prober) settled(ctx context.Context, method, path string, want func(int) bool) (int, error) {
-	return p.settledAt(ctx, method, p.cfg.BucketURL(p.Bucket), path, want)
+func refused(status int) bool {
+	return status >= 400 && status < 500 || status == http.StatusNotImplemented
 }
 
-func (p *prober) settledAt(ctx context.Context, method, base, path string, want func(int) bool) (int, error) {
+// settled asks until the answer is as wanted, for as long as a change may take to show.
+func (p *prober) settled(ctx context.Context, method string, at place, path string, want func(int) bool) (int, error) {
 	deadline := time.Now().Add(p.Settle)
 	for {
-		status, err := p.anonymousAt(ctx, method, base, path)
+		status, err := p.anonymous(ctx, method, at.url+path)
 		if err != nil || want(status) || !time.Now().Before(deadline) {
 			return status, err
 		}
@@ -291,24 +264,15 @@ func (p *prober) settledAt(ctx context.Context, method, base, path string, want 
 	}
 }
 
-// anonymous sends one request without a signature, below the bucket's address, and returns its status.
-func (p *prober) anonymous(ctx context.Context, method, path string) (int, error) {
-	return p.Store.anonymous(ctx, method, p.Bucket, path)
-}
-
-func (s *Store) anonymous(ctx context.Context, method, bucket, path string) (int, error) {
-	return s.anonymousAt(ctx, method, s.cfg.BucketURL(bucket), path)
-}
-
-// anonymousAt sends it below any address.
-func (s *Store) anonymousAt(ctx context.Context, method, base, path string) (int, error) {
+// anonymous sends one request without a signature, and returns its status.
+func (s *Store) anonymous(ctx context.Context, method, address string) (int, error) {
 	status := 0
 	err := s.do(ctx, "Anonymous"+method, func(ctx context.Context) error {
 		var body io.Reader
 		if method == http.MethodPut {
 			body = strings.NewReader("probe")
 		}
-		req, err := http.NewRequestWithContext(ctx, method, base+path, body)
+		req, err := http.NewRequestWithContext(ctx, method, address, body)
 		if err != nil {
 			return err
 		}
@@ -327,11 +291,15 @@ func (s *Store) anonymousAt(ctx context.Context, method, base, path string) (int
 		}
 		return nil
 	})
-	return status, s.failed(fmt.Sprintf("ask anonymously for %s %s%s", method, base, path), err)
+	if err == nil {
+		return status, nil
+	}
+	err, fix := s.explain(err, agentKey)
+	return status, diag.Wrap(err, fmt.Sprintf("ask anonymously for %s %s", method, address), fix)
 }
 
 // Listable reports whether anyone can list a bucket, by one anonymous request. It changes nothing.
 func (s *Store) Listable(ctx context.Context, bucket string) (bool, error) {
-	status, err := s.anonymous(ctx, http.MethodGet, bucket, "/?list-type=2&max-keys=1")
+	status, err := s.anonymous(ctx, http.MethodGet, s.cfg.BucketURL(bucket)+"/?list-type=2&max-keys=1")
 	return status == http.StatusOK, err
 }

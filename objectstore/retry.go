@@ -38,6 +38,10 @@ func (s *Store) do(ctx context.Context, op string, call func(context.Context) er
 		raw := call(ctx)
 		err = s.read(ctx, raw)
 		s.pace.saw(time.Now(), cuts, err)
+		var r *reply
+		if errors.As(err, &r) && r.op == "" {
+			r.op = op
+		}
 		if err == nil || try >= tries(err, raw) {
 			return err
 		}

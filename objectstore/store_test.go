@@ -179,10 +179,10 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		fix, message string
 	}{
 		{"master key", 403, "InvalidAccessKeyId", "Malformed Access Key Id", ErrDenied, "master key", "InvalidAccessKeyId"},
-		{"wrong secret", 403, "SignatureDoesNotMatch", "x", ErrDenied, "does not belong to access_key_id", ""},
+		{"wrong secret", 403, "SignatureDoesNotMatch", "x", ErrDenied, "both of one key", "does not belong"},
 		{"clock", 403, "RequestTimeTooSkewed", "x", ErrDenied, "ahead of the store's", ""},
-		{"no rights", 403, "AccessDenied", "x", ErrDenied, "rights", ""},
-		{"cap", 403, "AccessDenied", "Cannot download file, download bandwidth or transaction (Class B) cap exceeded.", ErrDenied, "spending cap", ""},
+		{"no rights", 403, "AccessDenied", "x", ErrDenied, "readFiles", "may not"},
+		{"cap", 403, "AccessDenied", "Cannot download file, download bandwidth or transaction (Class B) cap exceeded.", ErrDenied, "cap on download bandwidth or transaction (Class B) is", ""},
 		{"other's bucket", 409, "BucketAlreadyExists", "x", ErrDenied, "another name", ""},
 		{"region", 400, "AuthorizationHeaderMalformed", "x", ErrDenied, "us-west-001", ""},
 		{"no bucket", 404, "NoSuchBucket", "x", ErrNoBucket, "create", ""},
@@ -190,9 +190,9 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		{"not known", 501, "NotImplemented", "x", ErrRejected, "really is backblaze-b2", ""},
 		{"elsewhere", 301, "PermanentRedirect", "x", ErrRejected, "region", ""},
 		{"damaged", 400, "BadDigest", "x", ErrDigest, "", ""},
-		{"our key is said back", 403, "AccessDenied", "no rights for " + testID, ErrDenied, "rights", "no rights for (sensitive)"},
-		{"our secret is said back in base64", 403, "AccessDenied", base64.StdEncoding.EncodeToString([]byte(":" + testSecret)), ErrDenied, "rights", "(sensitive)"},
-		{"our secret is the code", 403, testSecret, "x", ErrDenied, "rights", "(sensitive)"},
+		{"our key is said back", 403, "AccessDenied", "no rights for " + testID, ErrDenied, "readFiles", "no rights for (sensitive)"},
+		{"our secret is said back in base64", 403, "AccessDenied", base64.StdEncoding.EncodeToString([]byte(":" + testSecret)), ErrDenied, "readFiles", "(sensitive)"},
+		{"our secret is the code", 403, testSecret, "x", ErrDenied, "readFiles", "(sensitive)"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

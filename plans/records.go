@@ -183,6 +183,9 @@ func (rec *Record) Record(name string, v any) (bool, error) {
 	return ok && json.Unmarshal(raw, v) == nil, nil
 }
 
+// Keyed implements resources.RecordView.
+func (rec *Record) Keyed(text string) string { return rec.of.Keyed(text) }
+
 // Keep remembers that the resource is converged with the configuration of that digest ("" keeps what was there), and the
 // values. It writes only when something is new.
 func (rec *Record) Keep(config string, values map[string]any) error {

@@ -122,6 +122,9 @@ type Progress struct {
 type RecordView interface {
 	// Record decodes what was remembered under name into v (a pointer), and reports whether anything was.
 	Record(name string, v any) (bool, error)
+	// Keyed returns what may be kept for text in a record: a digest under a key that only this host's root knows, so that nobody
+	// who gets hold of a record can try out guesses of a secret.
+	Keyed(text string) string
 }
 
 // Yield is how an Apply ends that stopped on purpose with work left: in progress, neither done nor failed.

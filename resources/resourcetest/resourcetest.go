@@ -4,6 +4,9 @@ package resourcetest
 
 import (
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -49,6 +52,13 @@ type Host struct {
 
 // Records are records in memory.
 type Records map[string]json.RawMessage
+
+// Keyed implements resources.RecordView.
+func (r Records) Keyed(text string) string {
+	mac := hmac.New(sha256.New, []byte("the key of the records in memory"))
+	mac.Write([]byte(text))
+	return hex.EncodeToString(mac.Sum(nil))
+}
 
 // Record implements resources.RecordView.
 func (r Records) Record(name string, v any) (bool, error) {

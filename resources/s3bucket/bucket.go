@@ -26,12 +26,17 @@ type existed struct {
 	At     time.Time `json:"at"`
 }
 
-// probes remembers how the bucket looked from outside.
+// probesVersion is the version of the format of probes. Those of another are as good as none.
+const probesVersion = 2
+
+// probes remembers how the bucket looked from outside, and what the store was seen to do.
 type probes struct {
-	Config   string               `json:"config"`           // digest of what decides about it
-	Others   string               `json:"others,omitempty"` // digest of the policy's other statements, which decide too
-	At       time.Time            `json:"at"`
-	Verdicts objectstore.Verdicts `json:"verdicts"`
+	Version      int                      `json:"version"`
+	Config       string                   `json:"config"`           // digest of what decides about it
+	Others       string                   `json:"others,omitempty"` // digest of the policy's other statements, which decide too
+	At           time.Time                `json:"at"`
+	Verdicts     objectstore.Verdicts     `json:"verdicts"`
+	Capabilities objectstore.Capabilities `json:"capabilities"`
 }
 
 // settle is how long a new policy or ACL may take to show from outside. No provider names a time; seconds are usual.
@@ -49,6 +54,7 @@ type bucket struct {
 
 	others string  // digest of the policy's other statements, as they were read or set last
 	probed *probes // by the Apply of this run
+	tried  *triedKey
 	// unserved says that the Apply of this run could not read an object through the custom domain.
 	unserved bool
 }
@@ -68,6 +74,7 @@ type state struct {
 	Listable bool      // anyone can list it, now
 	Domain   string    // why the custom domain does not serve the bucket, now; "" where it does, or where there is none
 	Probes   *probes   // of this very configuration; nil when there were none
+	Key      keyState
 	Now      time.Time
 }
 
@@ -134,10 +141,12 @@ func (b *bucket) readRecords(env resources.ReadEnv, st *state) error {
 	if b.probed != nil {
 		p = *b.probed
 	}
-	if p.Config == b.digest() {
+	if p.Version == probesVersion && p.Config == b.digest() {
 		st.Probes = &p
 	}
-	return nil
+	var err error
+	st.Key, err = b.readKey(env)
+	return diag.Wrap(err, "read what converge remembers of the app's key for the bucket "+b.Name, "")
 }
 
 func (b *bucket) address() string { return b.Store.BucketURL(b.Name) }
@@ -177,13 +186,14 @@ func (st *state) lookAgain() string {
 type todo struct {
 	steps []step
 	probe bool // look at it from outside when they are done
+	key   bool // try the app's key then
 }
 
 // Diff implements resources.Resource.
 func (b *bucket) Diff(s resources.State) resources.Change {
 	st := s.(*state)
 	c := resources.Change{Summary: b.words(), Notes: b.notes(st)}
-	do := todo{steps: b.steps(b.settings(), st.found)}
+	do := todo{steps: b.steps(b.settings(), st.found), key: b.tryKey(st) != ""}
 	why, unconnected := st.lookAgain(), st.unconnected()
 	switch {
 	case st.Missing && (!st.Existed.IsZero() || !b.Create):
@@ -192,21 +202,24 @@ func (b *bucket) Diff(s resources.State) resources.Change {
 		c.Action, do.steps = resources.Create, append([]step{b.creation()}, do.steps...)
 	case len(do.steps) > 0:
 		c.Action = resources.Update
-	case unconnected != "":
+	case unconnected != "" && !do.key:
 		wait := b.manualStep(unconnected)
-		wait.Remember = map[string]any{existedRecord: b.existence(st)}
+		wait.Remember = b.remember(st)
 		return wait
-	case why != "":
+	case why != "" || do.key:
 		c.Action = resources.Look
 	default:
-		c.Summary += "; " + st.Probes.Verdicts.String()
-		c.Remember = map[string]any{existedRecord: b.existence(st), probesRecord: *st.Probes}
+		c.Summary += "; " + st.Probes.words() + st.keyWords()
+		c.Remember = b.remember(st)
 		return c
 	}
 	do.probe = why != "" || slices.ContainsFunc(do.steps, func(s step) bool { return s.access })
 	b.show(&c, do.steps)
 	if do.probe {
 		c.Effects = append(c.Effects, b.probeEffect(st))
+	}
+	if do.key {
+		c.Effects = append(c.Effects, b.keyEffect(st))
 	}
 	if b.publicURL() != "" && st.Probes == nil {
 		c.Notes = append(c.Notes, "where "+b.PublicHost+" is not connected to the bucket yet, that is to be done by hand:")
@@ -223,6 +236,18 @@ func (b *bucket) existence(st *state) existed {
 		at = st.Now
 	}
 	return existed{Bucket: b.address(), At: at}
+}
+
+// remember is all that is known of a bucket that is as it should be, as far as that goes.
+func (b *bucket) remember(st *state) map[string]any {
+	known := map[string]any{existedRecord: b.existence(st)}
+	if st.Probes != nil {
+		known[probesRecord] = *st.Probes
+	}
+	if st.Key.Tried != nil {
+		known[keyRecord] = *st.Key.Tried
+	}
+	return known
 }
 
 // creation makes the bucket, with its ACL where it has one.
@@ -265,27 +290,8 @@ func (b *bucket) words() string {
 	return where + "objects public by policy; " + hidden
 }
 
-// probeEffect counts what Probe sends: for the object a PUT, two HEAD and a DELETE by ourselves, and five anonymous requests;
-// for each private prefix four more; and for each prefix a listing of what a killed run may have left.
-func (b *bucket) probeEffect(st *state) resources.Effect {
-	private := int64(len(b.probes().PrivatePrefixes))
-	operations := map[string]int64{
-		"ListObjectsV2": 1 + private, "PutObject": 1 + private, "HeadObject": 2 + private, "DeleteObject": 1 + private,
-		"AnonymousGET": 3 + private, "AnonymousPUT": 1, "AnonymousDELETE": 1,
-	}
-	target := b.address()
-	if url := b.publicURL(); url != "" {
-		operations["AnonymousGET"]++ // a listing there
-		target = url
-	}
-	return b.costs(resources.Effect{Verb: "probe", Target: target, Operations: operations, Why: st.lookAgain()})
-}
-
 func (b *bucket) notes(st *state) []string {
 	var notes []string
-	if b.App == nil {
-		notes = append(notes, "without app_credentials, mastodon_env leaves AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY as they are")
-	}
 	if b.Access == publicObjects && !b.provider.PrivatePrefixes {
 		notes = append(notes, b.Store.Provider+" makes all objects of a bucket public at once: backups/ and imports/ cannot be "+
 			"private there, only unguessable")
@@ -306,7 +312,7 @@ func (b *bucket) notes(st *state) []string {
 	for _, sid := range st.Foreign {
 		notes = append(notes, fmt.Sprintf("the policy's statement %q, which is not converge's, allows everybody something; it is kept", sid))
 	}
-	return notes
+	return slices.Concat(notes, b.keyNotes(st), b.moreNotes(st))
 }
 
 func (b *bucket) blocked(st *state) resources.Change {
@@ -326,7 +332,8 @@ func (b *bucket) blocked(st *state) resources.Change {
 	}
 }
 
-// Apply implements resources.Resource. It looks at the bucket from outside after all that decides about access.
+// Apply implements resources.Resource. It looks at the bucket from outside after all that decides about access, and tries the
+// app's key last: the bucket's own settings do not wait for it.
 func (b *bucket) Apply(ctx context.Context, env resources.Env, c resources.Change) error {
 	s, err := b.clients.Store(b.Store)
 	if err != nil {
@@ -338,10 +345,15 @@ func (b *bucket) Apply(ctx context.Context, env resources.Env, c resources.Chang
 			return err
 		}
 	}
-	if !do.probe {
-		return nil
+	if do.probe {
+		if err := b.probe(ctx, env, s); err != nil {
+			return err
+		}
 	}
-	return b.probe(ctx, env, s)
+	if do.key {
+		return b.applyKey(ctx, env, s)
+	}
+	return nil
 }
 
 // probe looks at the bucket from outside, and remembers what it saw where that is as it shall be. That no object can be read
@@ -364,6 +376,12 @@ func (b *bucket) probe(ctx context.Context, env resources.Env, s *objectstore.St
 	if len(failed) > 0 {
 		return b.exposed(verdicts, failed)
 	}
-	b.probed = &probes{Config: b.digest(), Others: b.others, At: env.Clock.Now().UTC(), Verdicts: verdicts}
+	capabilities, err := b.examine(ctx, s)
+	if err != nil {
+		return err
+	}
+	b.probed = &probes{
+		Version: probesVersion, Config: b.digest(), Others: b.others, At: env.Clock.Now().UTC(), Verdicts: verdicts, Capabilities: capabilities,
+	}
 	return nil
 }

@@ -1,12 +1,16 @@
 package s3bucket
 
 import (
+	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/converge-agent/converge/diag"
 	"github.com/converge-agent/converge/objectstore"
+	"github.com/converge-agent/converge/resources"
 )
 
 // probes says what is to be seen from outside. By policy a prefix can be open on its own, so all that shall not be are looked
@@ -26,6 +30,71 @@ func (b *bucket) probes() objectstore.Probes {
 		p.PrivatePrefixes = append(p.PrivatePrefixes, b.hiddenPrefixes()...)
 	}
 	return p
+}
+
+// capabilityProbes are where the store is examined.
+func (b *bucket) capabilityProbes() objectstore.CapabilityProbes {
+	whole := b.provider.Public == objectstore.BucketACL
+	return objectstore.CapabilityProbes{Bucket: b.Name, AllPublic: whole && b.Access == publicObjects}
+}
+
+// probeEffect counts what probe sends.
+func (b *bucket) probeEffect(st *state) resources.Effect {
+	operations, target := b.probes().Operations(b.provider), b.address()
+	for op, n := range b.capabilityProbes().Operations(b.provider) {
+		operations[op] += n
+	}
+	if url := b.publicURL(); url != "" {
+		target = url
+	}
+	return b.costs(resources.Effect{Verb: "probe", Target: target, Operations: operations, Why: st.lookAgain()})
+}
+
+// examine finds out what the store does, and compares it with what the table says.
+func (b *bucket) examine(ctx context.Context, s *objectstore.Store) (objectstore.Capabilities, error) {
+	found, err := s.Capabilities(ctx, b.capabilityProbes())
+	if err != nil {
+		return nil, err
+	}
+	if wrong, _ := found.Against(b.provider); len(wrong) > 0 {
+		return nil, b.contradicted(wrong)
+	}
+	return found, nil
+}
+
+// words give what was seen, and when.
+func (p *probes) words() string {
+	words := p.Verdicts.String()
+	if len(p.Capabilities) > 0 {
+		words += "; " + p.Capabilities.String()
+	}
+	return fmt.Sprintf("%s (seen on %s)", words, p.At.Format(time.DateOnly))
+}
+
+// contradicted words that the store does less than the table says of its provider.
+func (b *bucket) contradicted(wrong []objectstore.Contradiction) error {
+	var what []string
+	write := map[string]bool{}
+	for _, c := range wrong {
+		what = append(what, c.What)
+		write[c.Attribute] = true
+	}
+	return diag.New(fmt.Sprintf("look at what the store at %s does in the bucket %s", b.Store.Host(), b.Name), strings.Join(what, "; "),
+		fmt.Sprintf("This is less than %s promises. Write %s in the object_store, or check that provider is right.",
+			b.provider.Title, strings.Join(slices.Sorted(maps.Keys(write)), " and ")))
+}
+
+// moreNotes are about what the store does otherwise than the table says, without harm.
+func (b *bucket) moreNotes(st *state) []string {
+	if st.Probes == nil {
+		return nil
+	}
+	var notes []string
+	_, more := st.Probes.Capabilities.Against(b.provider)
+	for _, c := range more {
+		notes = append(notes, fmt.Sprintf("seen at the store, and not in converge's table of providers: %s; to rely on that, write %s in the object_store", c.What, c.Attribute))
+	}
+	return notes
 }
 
 // exposed words that the bucket is not from outside what it is to be.

@@ -60,6 +60,8 @@ func (c *clock) step(ahead time.Duration) {
 
 type records map[string]json.RawMessage
 
+func (records) Keyed(text string) string { return text }
+
 func (r records) Record(name string, v any) (bool, error) {
 	raw, ok := r[name]
 	if !ok {

@@ -59,6 +59,8 @@ func (f files) List(path string) ([]string, error) {
 
 type records map[string]json.RawMessage
 
+func (records) Keyed(text string) string { return text }
+
 func (r records) Record(name string, v any) (bool, error) {
 	raw, ok := r[name]
 	if !ok {

@@ -22,6 +22,8 @@ const day = 24 * time.Hour
 // records are kept as the engine keeps them.
 type records map[string]json.RawMessage
 
+func (records) Keyed(text string) string { return text }
+
 func (r records) Record(name string, v any) (bool, error) {
 	raw, ok := r[name]
 	if !ok {
