@@ -14,13 +14,13 @@ import (
 type seen struct {
 	*reply
 	store *Store
-	// where says where the key is written: "of the object_store", or "in app_credentials".
+	// where says where the key is written: "in the object_store", or "in app_credentials".
 	where string
 }
 
 // Where a key is written, for advice about it.
 const (
-	agentKey = "of the object_store"
+	agentKey = "in the object_store"
 	appKey   = "in app_credentials"
 )
 
@@ -120,10 +120,10 @@ var diagnoses = []diagnosis{
 		name: "region by header", holds: elsewhere, what: "the bucket is in another region", fix: fixRegion,
 	},
 	{
-		name: "somebody else's bucket", codes: []string{"BucketAlreadyExists"}, what: "the bucket belongs to somebody else", fix: fixForeign,
+		name: "somebody else's bucket", codes: []string{"BucketAlreadyExists"}, fix: fixForeign,
 	},
 	{
-		name: "not among ours", holds: func(f seen) bool { return f.owned == theirs }, what: "the bucket belongs to somebody else", fix: fixForeign,
+		name: "not among ours", holds: func(f seen) bool { return f.owned == theirs }, what: "the bucket is there, and not among those of this account", fix: fixForeign,
 	},
 	{
 		name: "public access is blocked", is: ErrDenied, says: regexp.MustCompile(`(?i)block ?public`),
@@ -367,7 +367,7 @@ func fixUnknownKey(f seen) string {
 }
 
 func fixSecret(f seen) string {
-	fix := fmt.Sprintf("Write access_key_id and secret_access_key %s again, both of one key, without quotes or spaces around them.", f.where)
+	fix := fmt.Sprintf("The secret_access_key does not belong to access_key_id: write both again %s, without quotes or spaces around them.", f.where)
 	if f.store.cfg.Provider == "cloudflare-r2" {
 		fix += " The secret is the 64 hexadecimal digits of the Secret Access Key, not the token's value."
 	}
@@ -406,7 +406,8 @@ func fixRegion(f seen) string {
 }
 
 func fixForeign(seen) string {
-	return "Choose another name: names of buckets are shared by all customers of the provider. If the bucket is yours, the key is of another account."
+	return "The bucket belongs to somebody else, for names are shared by all customers of the provider: choose another name. If it is yours, " +
+		"the key is of another account."
 }
 
 // fixRights names the right that the operation takes. A refusal may also mean that the bucket is somebody else's, unless the

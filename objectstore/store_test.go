@@ -179,7 +179,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		fix, message string
 	}{
 		{"master key", 403, "InvalidAccessKeyId", "Malformed Access Key Id", ErrDenied, "master key", "InvalidAccessKeyId"},
-		{"wrong secret", 403, "SignatureDoesNotMatch", "x", ErrDenied, "both of one key", "does not belong"},
+		{"wrong secret", 403, "SignatureDoesNotMatch", "x", ErrDenied, "does not belong to access_key_id", "does not belong"},
 		{"clock", 403, "RequestTimeTooSkewed", "x", ErrDenied, "ahead of the store's", ""},
 		{"no rights", 403, "AccessDenied", "x", ErrDenied, "readFiles", "may not"},
 		{"cap", 403, "AccessDenied", "Cannot download file, download bandwidth or transaction (Class B) cap exceeded.", ErrDenied, "cap on download bandwidth or transaction (Class B) is", ""},

@@ -442,7 +442,7 @@ func TestKeysThatDoNotWork(t *testing.T) {
 		if err := s.client(t).CreateBucket(t.Context(), s.name(), ""); err != nil {
 			t.Fatal(err)
 		}
-		s.fails(t, objectstore.ErrDenied, "AccessDenied", "rights")
+		s.fails(t, objectstore.ErrDenied, "AccessDenied", "key")
 	})
 }
 
