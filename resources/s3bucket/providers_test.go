@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/converge-agent/converge/mastodon"
 	"github.com/converge-agent/converge/objectstore"
 	"github.com/converge-agent/converge/resources"
 	"github.com/converge-agent/converge/resources/store"
@@ -91,6 +92,7 @@ func (e *entry) text() string {
 		e.Errorf("to create a bucket takes %d requests", n)
 	}
 	e.env(public, e.bucket(s, private))
+	e.lint(public)
 	e.list("rights of converge's key", p.AgentRights)
 	e.list("rights of the app's key", p.AppRights)
 	e.list("notes", p.Notes)
@@ -137,6 +139,22 @@ func (e *entry) env(public, private *bucket) {
 	}
 	if slices.Equal(all, other) {
 		fmt.Fprintf(&e.out, "  the same\n")
+	}
+}
+
+// lint: Mastodon, old and new, makes of the settings what they look like.
+func (e *entry) lint(b *bucket) {
+	env := mastodon.Env{"S3_ALIAS_HOST": "files.example.com"}
+	for key, v := range b.exports().GetAttr("mastodon_env").AsValueMap() {
+		bare, _ := v.Unmark()
+		env[key] = bare.AsString()
+	}
+	for _, v := range []mastodon.Version{{Major: 4, Patch: 2}, {Major: 4, Minor: 3}, {Major: 4, Minor: 6, Patch: 5}} {
+		for _, f := range mastodon.Lint(env, v) {
+			if f.Breaks {
+				e.Errorf("Mastodon %s: %s: %s", v, f.Key, f.What)
+			}
+		}
 	}
 }
 
