@@ -220,5 +220,5 @@ func hostIn(text []byte, id secret.String) (string, error) {
 // quiet is what a service said, without the key that it was told and not longer than a line.
 func quiet(said string, id secret.String) string {
 	said = strings.ReplaceAll(said, id.Reveal(), "(sensitive)")
-	return said[:min(len(said), 200)]
+	return strings.ToValidUTF8(said[:min(len(said), 200)], "")
 }
