@@ -110,7 +110,7 @@ func (awsRules) allow(s *S3, b *bucket, c *call, on subject, resource string) *a
 		return nil
 	case said == allows && (own || !policy.public() || !block.RestrictPublicBuckets):
 		return nil
-	case b.awsOwnership() != awsOwnerEnforced && !block.IgnorePublicAcls && b.aclAllows(on.action, resource):
+	case b.awsOwnership() != awsOwnerEnforced && !block.IgnorePublicAcls && s.aclAllows(b, on.action, resource):
 		return nil
 	}
 	return awsDenied(s, c, on, "because no identity-based policy allows the "+on.action+" action")

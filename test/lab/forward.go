@@ -53,9 +53,8 @@ func (s *S3) remember(c *call) {
 	case "DeleteBucket":
 		delete(s.buckets, c.bucket)
 	default:
-		if b := s.buckets[c.bucket]; b == nil || !b.noteACL(c) {
-			return
-		}
+		s.noteACL(c)
+		return
 	}
 	s.save()
 }

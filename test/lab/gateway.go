@@ -24,6 +24,7 @@ type gateway struct {
 	iam    *accounts
 	root   account
 	client *http.Transport
+	data   string // the directory of the buckets
 	socket string
 	done   chan struct{}
 	err    error // why it ended; read after done
@@ -45,6 +46,7 @@ func startGateway(ctx context.Context, dir string) (*gateway, error) {
 	g := &gateway{
 		iam:    newAccounts(),
 		root:   account{key: "root", secret: randomText(40)},
+		data:   data,
 		socket: filepath.Join(sockets, "gateway"),
 		done:   make(chan struct{}),
 	}

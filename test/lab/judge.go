@@ -6,14 +6,18 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // judge is a provider whose rules of access the front applies itself, for the gateway has others. What it allows, the
@@ -83,7 +87,7 @@ func (s *S3) look(name string) *bucket {
 		return &bucket{}
 	}
 	seen := *b
-	seen.Settings, seen.Objects, seen.Uploads = maps.Clone(b.Settings), maps.Clone(b.Objects), nil
+	seen.Settings, seen.Uploads = maps.Clone(b.Settings), nil
 	return &seen
 }
 
@@ -169,38 +173,42 @@ func (c *call) noteUpload(resp *http.Response) error {
 	return nil
 }
 
-// noteACL keeps the ACLs of objects after a call that succeeded, and reports whether any changed.
-func (b *bucket) noteACL(c *call) bool {
-	before := len(b.Objects)
-	switch c.operation {
-	case "PutObject", "CopyObject", "PutObjectAcl":
-		return b.setACL(c.key, c.acl)
-	case "CompleteMultipartUpload":
+// aclAttribute holds the canned ACL of an object, on the gateway's file: one that is overwritten is a new file, and has none.
+const aclAttribute = "user.lab.acl"
+
+// noteACL keeps the ACL of an object that was stored. The caller holds the lock.
+func (s *S3) noteACL(c *call) {
+	acl := c.acl
+	switch b := s.buckets[c.bucket]; {
+	case b == nil:
+		return
+	case c.operation == "CompleteMultipartUpload":
 		id := c.query.Get("uploadId")
-		acl := b.Uploads[id]
+		acl = b.Uploads[id]
 		delete(b.Uploads, id)
-		return b.setACL(c.key, acl)
-	case "DeleteObject":
-		delete(b.Objects, c.key)
-	case "DeleteObjects":
-		for _, key := range c.keys {
-			delete(b.Objects, key)
-		}
+	case c.operation != "PutObject" && c.operation != "CopyObject":
+		return
 	}
-	return len(b.Objects) != before
+	if acl != "" {
+		s.setObjectACL(c.bucket, c.key, acl)
+	}
 }
 
-func (b *bucket) setACL(key, acl string) bool {
-	before := b.Objects[key]
-	if acl == "" || acl == "private" || acl == "bucket-owner-full-control" {
-		delete(b.Objects, key)
-		return before != ""
+func (s *S3) setObjectACL(bucketName, key, acl string) {
+	err := syscall.Setxattr(filepath.Join(s.gateway.data, bucketName, key), aclAttribute, []byte(acl), 0)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // somebody else deleted it meanwhile
+		panic(fmt.Sprintf("lab: keep the ACL of %s/%s: %s", bucketName, key, err))
 	}
-	if b.Objects == nil {
-		b.Objects = map[string]string{}
+}
+
+// objectACL is the canned ACL of an object; "" where it has none, or is not there.
+func (s *S3) objectACL(bucketName, key string) string {
+	acl := make([]byte, 64) // more than any name of one
+	n, err := syscall.Getxattr(filepath.Join(s.gateway.data, bucketName, key), aclAttribute, acl)
+	if err != nil {
+		return ""
 	}
-	b.Objects[key] = acl
-	return before != acl
+	return string(acl[:n])
 }
 
 // readKeys reads the keys that a DeleteObjects names, and leaves the body as it was.
@@ -272,15 +280,15 @@ func publicACL(acl string) bool { return acl == "public-read" || acl == "public-
 
 // aclAllows reports whether the ACLs of a bucket and an object give everybody a right to an action on it (Amazon S3 User
 // Guide, "Mapping of ACL permissions and access policy permissions").
-func (b *bucket) aclAllows(action, resource string) bool {
+func (s *S3) aclAllows(b *bucket, action, resource string) bool {
 	switch action {
 	case "s3:ListBucket", "s3:ListBucketVersions", "s3:ListBucketMultipartUploads":
 		return publicACL(b.ACL)
 	case "s3:PutObject", "s3:DeleteObject":
 		return b.ACL == "public-read-write"
 	case "s3:GetObject":
-		_, key, _ := strings.Cut(resource, "/")
-		return publicACL(b.Objects[key])
+		name, key, _ := strings.Cut(resource, "/")
+		return publicACL(s.objectACL(name, key))
 	}
 	return false
 }

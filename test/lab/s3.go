@@ -92,8 +92,7 @@ type bucket struct {
 	Lifecycle []byte `json:",omitempty"` // the document
 
 	Settings map[string][]byte `json:",omitempty"` // documents, by subresource: "policy"
-	Objects  map[string]string `json:",omitempty"` // canned ACLs of those objects that are not private
-	Uploads  map[string]string `json:",omitempty"` // the same of multipart uploads
+	Uploads  map[string]string `json:",omitempty"` // canned ACLs of multipart uploads
 	Domains  []string          `json:",omitempty"` // that are connected, of R2
 	Region   string            `json:",omitempty"` // where it is, if not where its store is
 }

@@ -78,7 +78,7 @@ func (scalewayRules) allow(s *S3, b *bucket, c *call, on subject, resource strin
 		if said := policy.decide(on); said == allows && (own || c.anonymous || everybodyMay(policy, on)) {
 			return nil
 		}
-	case own, b.aclAllows(on.action, resource):
+	case own, s.aclAllows(b, on.action, resource):
 		return nil
 	}
 	return errAccessDenied

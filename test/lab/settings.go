@@ -204,19 +204,17 @@ func (s *S3) aclSetting(c *call, w http.ResponseWriter, r *http.Request, owner s
 			}
 			acl = cannedACL(body)
 		}
-		s.know(c.bucket, func(b *bucket) {
-			if isObject {
-				b.setACL(c.key, acl)
-			} else {
-				b.ACL = acl
-			}
-		})
+		if isObject {
+			s.setObjectACL(c.bucket, c.key, acl)
+		} else {
+			s.know(c.bucket, func(b *bucket) { b.ACL = acl })
+		}
 		w.WriteHeader(http.StatusOK)
 		return
 	}
 	acl := b.ACL
 	if isObject {
-		acl = b.Objects[c.key]
+		acl = s.objectACL(c.bucket, c.key)
 	}
 	doc := ownersACL(owner, publicACL(acl))
 	if acl == "public-read-write" {

@@ -64,7 +64,7 @@ func (wasabiRules) allow(s *S3, b *bucket, c *call, on subject, resource string)
 	switch {
 	case c.anonymous && s.publicUseForbidden():
 		return errNoPublicUse
-	case b.aclAllows(on.action, resource):
+	case s.aclAllows(b, on.action, resource):
 		return nil
 	case said == denies:
 	case said == allows, s.awsMay(c, on.action, resource):
