@@ -78,7 +78,7 @@ var failures = []failure{
 		name:    "bucket of somebody else",
 		planned: 1,
 		extra:   otherBucket,
-		says:    []string{"s3_bucket.other", "taken-by-another", "AccessDenied", "belongs to somebody else", "choose another name"},
+		says:    []string{"s3_bucket.other", "taken-by-another", "AccessDenied", "belongs to somebody else", "another name"},
 	},
 	{
 		name:    "store down",

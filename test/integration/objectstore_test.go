@@ -453,7 +453,7 @@ func TestSomebodyElsesBucket(t *testing.T) {
 		if err := other.client(t).CreateBucket(t.Context(), s.name(), ""); err != nil {
 			t.Fatal(err)
 		}
-		s.fails(t, objectstore.ErrDenied, "look at the bucket", "somebody else")
+		s.fails(t, objectstore.ErrDenied, "look at the bucket", "another name")
 	})
 	t.Run("seen by CreateBucket", func(t *testing.T) { // where a bucket that is not one's own is not there
 		l := newLab(t)
