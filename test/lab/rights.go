@@ -111,6 +111,7 @@ func (s *S3) lendRights(c *call) {
 
 // NewKey makes a key of the store's account with some rights, named as the provider does: S3 actions ("s3:PutObject",
 // "s3:*"), capabilities of Backblaze B2 ("writeFiles"), permission sets of Scaleway ("ObjectStorageObjectsWrite").
+// A lab that goes on where an earlier one ended has not kept it.
 func (s *S3) NewKey(rights ...string) (key, secret string) { return s.addKey(limits{rights: rights}) }
 
 // NewBucketKey makes a key as NewKey does that is for one bucket alone.
