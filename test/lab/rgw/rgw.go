@@ -1,5 +1,5 @@
 // Package rgw runs a real Ceph object gateway for tests: one monitor, one store in memory, and radosgw over TLS, all on a
-// loopback address and with all their files in one directory. The programs are Debian's (packages.sh).
+// loopback address and with all their files in one directory. The programs are Debian's (test/ceph/packages.sh).
 package rgw
 
 import (
@@ -49,6 +49,9 @@ const attempts = 3
 
 // Start starts a gateway and waits until it answers.
 func Start(ctx context.Context, o Options) (*Server, error) {
+	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
+		return nil, err
+	}
 	var failed error
 	for range attempts {
 		dir, err := os.MkdirTemp(o.Dir, "rgw")
