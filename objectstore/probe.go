@@ -204,8 +204,12 @@ func (p *prober) get(ctx context.Context, at place, object string) error {
 // (4.6.5 app/lib/admin/system_check/media_privacy_check.rb).
 func (p *prober) list(ctx context.Context, at place, _ string) error {
 	if at.domain {
-		d := p.Domain(ctx, at.url)
-		return p.judge("LIST", d.Status, !d.Listable, nil)
+		var d Domain
+		err := p.do(ctx, "AnonymousGET", func(ctx context.Context) error { return p.askDomain(ctx, at.url, &d) })
+		if errors.Is(err, ErrUnreachable) && len(p.verdicts.Failed()) > 0 {
+			err = nil // nothing answers there, as was seen when the object was asked for
+		}
+		return p.judge("LIST", d.Status, !d.Listable, p.failed("ask anonymously for a listing at "+at.url, err))
 	}
 	var status int
 	var err error

@@ -114,6 +114,11 @@ func (b *bucket) readSettings(ctx context.Context, s *objectstore.Store, list []
 			return found{Missing: true}, nil
 		case errors.Is(err, objectstore.ErrDenied) && one.access():
 			f.Unreadable = true
+		case errors.Is(err, objectstore.ErrNotFound) && !seen: // a 404 that is not a store's: HeadBucket says it in words
+			if _, e := missing(ctx, s, b.Name); e != nil {
+				err = e
+			}
+			return found{}, err
 		case objectstore.Unsupported(err):
 			return found{}, diag.Wrap(err, "manage the bucket "+b.Name, "What the store does not have cannot be managed: take cors, "+
 				"lifecycle or versioning out of the s3_bucket, or look whether public_by of the object_store fits.")
@@ -122,7 +127,7 @@ func (b *bucket) readSettings(ctx context.Context, s *objectstore.Store, list []
 		}
 		if err == nil {
 			f.Values[i] = v
-		} else if !seen {
+		} else if !seen { // it may be the key, or somebody else's bucket
 			if f.Missing, err = missing(ctx, s, b.Name); f.Missing || err != nil {
 				return f, err
 			}
