@@ -33,18 +33,18 @@ func TestDocumentRequests(t *testing.T) {
 	answers := map[string]func(http.ResponseWriter){
 		"broken": func(w http.ResponseWriter) { _, _ = io.WriteString(w, "<html>sign in") },
 		"none": func(w http.ResponseWriter) {
-			w.WriteHeader(404)
+			w.WriteHeader(http.StatusNotFound)
 			_, _ = io.WriteString(w, "<Error><Code>NoSuchLifecycleConfiguration</Code></Error>")
 		},
 		"nobucket": func(w http.ResponseWriter) {
-			w.WriteHeader(404)
+			w.WriteHeader(http.StatusNotFound)
 			_, _ = io.WriteString(w, "<Error><Code>NoSuchBucket</Code></Error>")
 		},
 		"denied": func(w http.ResponseWriter) {
-			w.WriteHeader(403)
-			_, _ = io.WriteString(w, "<Error><Code>AccessDenied</Code><Message>agentsecret</Message></Error>")
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = io.WriteString(w, "<Error><Code>AccessDenied</Code><Message>"+testSecret+"</Message></Error>")
 		},
-		"unknown": func(w http.ResponseWriter) { w.WriteHeader(501) },
+		"unknown": func(w http.ResponseWriter) { w.WriteHeader(http.StatusNotImplemented) },
 	}
 	s := serve(t, "minio", func(w http.ResponseWriter, r *http.Request) {
 		if !r.URL.Query().Has("lifecycle") || !strings.HasPrefix(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256 ") {
@@ -70,6 +70,9 @@ func TestDocumentRequests(t *testing.T) {
 		rules, err := s.GetRules(t.Context(), name, Lifecycle)
 		if !errors.Is(err, want) || want == nil && (err != nil || !rules.Empty()) || Unsupported(err) != (name == "unknown") {
 			t.Errorf("%s: %+v, %v; want %v", name, rules, err, want)
+		}
+		if err != nil && strings.Contains(err.Error(), testSecret) {
+			t.Errorf("%s: the error shows the key", name)
 		}
 	}
 	if _, err := s.GetRules(t.Context(), "broken", Lifecycle); err == nil {

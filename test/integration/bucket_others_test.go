@@ -107,8 +107,8 @@ func TestWhatIsNoStoreIsNoLostBucket(t *testing.T) {
 	everyProvider(t, func(t *testing.T, s *site) {
 		s.s3.Fault(func(*http.Request) *lab.Fault { return &lab.Fault{Status: 404, Body: []byte("<html>Not Found</html>")} })
 		_, c, err := s.plan(t)
-		if err == nil {
-			t.Errorf("the plan is to %s: %s", c.Action, c.Summary)
+		if err == nil || !strings.Contains(diag.Fix(err), "no S3 store") {
+			t.Errorf("the plan is to %s: %s; error = %v, fix = %s", c.Action, c.Summary, err, diag.Fix(err))
 		}
 	})
 }
