@@ -114,6 +114,10 @@ var diagnoses = []diagnosis{
 		what: "the secret does not belong to this key", fix: fixSecret,
 	},
 	{
+		name: "unknown key by status", is: ErrDenied, holds: func(f seen) bool { return f.status == http.StatusUnauthorized },
+		what: "the store does not know this key", fix: fixUnknownKey,
+	},
+	{
 		name: "region", codes: wrongRegion, what: "the region is wrong", fix: fixRegion,
 	},
 	{

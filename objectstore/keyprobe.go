@@ -16,28 +16,28 @@ import (
 
 // KeyProbes says what the app's key is tried on.
 type KeyProbes struct {
-	Bucket string
-	Prefix string // below which the app writes, and the probe objects too
-	ACL    string // the canned ACL that its uploads send; "" for none
+	Bucket  string
+	Prefix  string // below which the app writes what is public, and the probe objects too
+	Private string // below which it writes what is not: there only a key's own rights let it read
+	ACL     string // the canned ACL that its uploads send; "" for none
 }
 
 // Operations are the requests of the round by operation, for a key that may do everything and where nothing was left to remove.
 func (w KeyProbes) Operations(provider *Provider) map[string]int64 {
 	ops := map[string]int64{
-		"ListMultipartUploads": 1, "PutObject": 1, "HeadObject": 2, "GetObject": 1, "CreateMultipartUpload": 1, "AbortMultipartUpload": 1,
-		"DeleteObject": 1,
+		"ListMultipartUploads": 1, "PutObject": 2, "HeadObject": 3, "GetObject": 1, "CreateMultipartUpload": 1, "AbortMultipartUpload": 1,
+		"DeleteObject": 2,
 	}
-	ops[sweeping(provider)]++
+	ops[sweeping(provider)] += 2
 	if w.ACL != "" {
 		ops["PutObjectAcl"] = 1
 	}
 	if provider.BatchDelete {
-		ops["PutObject"]++
-		ops["HeadObject"]++
+		ops["DeleteObject"]--
 		ops["DeleteObjects"]++
 	}
 	if provider.AlwaysVersioned {
-		ops["ListObjectVersions"]++
+		ops["ListObjectVersions"] += 2
 		ops["DeleteObjects"]++
 	}
 	return ops
@@ -71,22 +71,41 @@ func (s *Store) ProbeKey(ctx context.Context, app *Store, what KeyProbes) error 
 }
 
 func (k *keyProber) run(ctx context.Context) error {
-	if err := k.sweep(ctx, k.Prefix); err != nil {
+	if err := k.sweep(ctx, k.Prefix, k.Private); err != nil {
 		return err
 	}
 	if err := k.sweepUploads(ctx); err != nil {
 		return err
 	}
-	object, err := k.upload(ctx)
+	public, err := k.upload(ctx, k.Prefix, k.ACL)
 	if err != nil {
 		return err
 	}
-	for _, step := range []func(context.Context, string) error{k.head, k.get, k.setACL, k.multipart, k.batch, k.delete} {
-		if err := step(ctx, object); err != nil {
+	private, err := k.upload(ctx, k.Private, k.privateACL())
+	if err != nil {
+		return err
+	}
+	remove := k.delete
+	if k.provider.BatchDelete {
+		remove = k.batch
+	}
+	for _, step := range []struct {
+		do     func(context.Context, string) error
+		object string
+	}{{k.head, private}, {k.get, private}, {k.setACL, public}, {k.multipart, ""}, {remove, private}, {k.delete, public}} {
+		if err := step.do(ctx, step.object); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// privateACL is what Mastodon uploads archives with: private, unless it sends no ACLs.
+func (k *keyProber) privateACL() string {
+	if k.ACL == "" {
+		return ""
+	}
+	return "private"
 }
 
 func (k *keyProber) doing() string {
@@ -114,8 +133,8 @@ func (k *keyProber) may(operation string, err error) (bool, error) {
 }
 
 // upload writes an object as Mastodon does, or in its place as ourselves.
-func (k *keyProber) upload(ctx context.Context) (key string, err error) {
-	p := probePut(freshKey(k.Prefix), k.ACL)
+func (k *keyProber) upload(ctx context.Context, prefix, acl string) (key string, err error) {
+	p := probePut(freshKey(prefix), acl)
 	p.CacheControl = mastodonCacheControl
 	err = k.writeAs(ctx, k.app, p)
 	if may, err := k.may("PutObject", err); may || err != nil {
@@ -215,15 +234,8 @@ func (k *keyProber) sweepUploads(ctx context.Context) error {
 	return nil
 }
 
-// batch deletes a second object by DeleteObjects, whose per-key errors Mastodon does not look at.
-func (k *keyProber) batch(ctx context.Context, _ string) error {
-	if !k.provider.BatchDelete {
-		return nil
-	}
-	object, err := k.upload(ctx)
-	if err != nil {
-		return err
-	}
+// batch deletes an object by DeleteObjects, whose per-key errors Mastodon does not look at.
+func (k *keyProber) batch(ctx context.Context, object string) error {
 	code, err := k.deleteBatch(ctx, k.app, written{key: object})
 	if err == nil && code != "" {
 		err = &reply{is: meaning(403, code), status: 200, code: code, op: "DeleteObjects"}

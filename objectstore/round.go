@@ -34,7 +34,8 @@ type round struct {
 	// hidden says that objects may have been deleted without a version, which hides them where versions are kept; versioned,
 	// that they are kept.
 	hidden, versioned bool
-	swept             []string // prefixes
+	swept             []string  // prefixes
+	wrote             []written // everything, also what is known to be gone
 }
 
 // written is an object, or a version of one, that the round may have left in the bucket.
@@ -75,6 +76,7 @@ func (r *round) writeAs(ctx context.Context, as *Store, p Put) error {
 	r.written = append(r.written, written{key: p.Key})
 	_, version, err := as.put(ctx, r.bucket, p)
 	r.written[len(r.written)-1].version = version
+	r.wrote = append(r.wrote, written{p.Key, version})
 	r.versioned = r.versioned || version != ""
 	return err
 }
@@ -182,7 +184,7 @@ func (r *round) versions(ctx context.Context, prefix string) (found []written, e
 // purge deletes all versions of what the round has written, and the marks of their deletion, as far as the key may: the objects
 // themselves are removed one by one besides.
 func (r *round) purge(ctx context.Context) {
-	all := slices.Clone(r.written)
+	all := slices.Clone(r.wrote)
 	for _, prefix := range r.swept {
 		found, _ := r.versions(ctx, prefix)
 		all = append(all, found...)

@@ -40,7 +40,7 @@ func (b *bucket) appStore() objectstore.Config {
 
 // keyProbes are what the app does in the bucket.
 func (b *bucket) keyProbes() objectstore.KeyProbes {
-	p := objectstore.KeyProbes{Bucket: b.Name, Prefix: publicPrefixes[0], ACL: b.objectACL()}
+	p := objectstore.KeyProbes{Bucket: b.Name, Prefix: publicPrefixes[0], Private: b.hiddenPrefixes()[0], ACL: b.objectACL()}
 	if len(b.Prefixes) > 0 {
 		p.Prefix = b.Prefixes[0]
 	}

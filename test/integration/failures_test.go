@@ -75,6 +75,15 @@ var failures = []failure{
 			"-> The secret_access_key does not belong to access_key_id: write both again"},
 	},
 	{
+		name:     "wrong secret of the app",
+		planned:  2,
+		breakIt:  func(b *broken) { b.put("/etc/credstore/b2.app.key", "K001wrongButSecretAllTheSame2Xq") },
+		mend:     func(b *broken) { b.put("/etc/credstore/b2.app.key", b.app.secret) },
+		sabotage: "sed -i s/nosniff/sniff/ " + exampleSite, // the env file is what the new key would change
+		says: []string{"s3_bucket.media", "try the app's key on the bucket my-instance-media", "the secret does not belong to this key",
+			"SignatureDoesNotMatch", "-> The secret_access_key does not belong to access_key_id: write both again in app_credentials"},
+	},
+	{
 		name:    "bucket of somebody else",
 		planned: 1,
 		extra:   otherBucket,
