@@ -78,7 +78,7 @@ var diagnoses = []diagnosis{
 		fix:  says("Log in to the provider's console: look for an unpaid bill, an e-mail address to confirm, or terms to accept."),
 	},
 	{
-		name: "swapped", codes: append([]string{"InvalidArgument"}, unknownKey...), holds: swapped,
+		name: "swapped", codes: []string{"InvalidArgument"}, says: regexp.MustCompile(`(?i)access key has length 64\b`), // a secret of R2
 		what: "the id and the secret of the key are swapped",
 		fix:  func(f seen) string { return "Swap access_key_id and secret_access_key " + f.where + "." },
 	},
@@ -300,22 +300,6 @@ func fixCap(f seen) string {
 	return which + ": raise it in the provider's console, under caps and alerts."
 }
 
-// swapped: the secret has the form of an id, and the id has not.
-func swapped(f seen) bool {
-	id, key := f.store.provider.KeyID, f.store.provider.Secret
-	isID, isSecret := f.store.cfg.AccessKeyID.Reveal(), f.store.cfg.SecretAccessKey.Reveal()
-	switch {
-	case id != nil && id.MatchString(isID):
-		return false
-	case id != nil && id.MatchString(isSecret), key != nil && key.MatchString(isID) && !key.MatchString(isSecret):
-		return true
-	}
-	return swappedLength.MatchString(f.message)
-}
-
-// swappedLength is R2's answer to a secret in the place of an id.
-var swappedLength = regexp.MustCompile(`(?i)access key has length 64\b`)
-
 func fixMasterKey(f seen) string {
 	return fmt.Sprintf("%s refuses its account's master key here, and keys from before 4 May 2020. Make an application key in its web console, and write "+
 		"its keyID and applicationKey as access_key_id and secret_access_key %s.", f.store.provider.Title, f.where)
@@ -347,11 +331,7 @@ func fixCluster(f seen) string {
 }
 
 func fixForm(f seen) string {
-	fix := "Write the Access Key ID that the provider showed when the key was made, " + f.where + "."
-	if p := f.store.provider; p.KeyIDExample != "" {
-		fix += fmt.Sprintf(" One of %s looks like %s.", p.Title, p.KeyIDExample)
-	}
-	return fix + " A token's own value, or its name, is none."
+	return "Write the Access Key ID that the provider showed when the key was made, " + f.where + ". A token's own value, or its name, is none."
 }
 
 func fixNewKey(f seen) string {
@@ -361,9 +341,6 @@ func fixNewKey(f seen) string {
 func fixUnknownKey(f seen) string {
 	p, fix := f.store.provider, fmt.Sprintf("Check access_key_id %s for typing errors, and in the provider's console that the key is there: it may have been "+
 		"revoked, have expired, or be of another provider.", f.where)
-	if p.KeyID != nil && !p.KeyID.MatchString(f.store.cfg.AccessKeyID.Reveal()) && p.KeyIDExample != "" {
-		fix += fmt.Sprintf(" It has not the form of an id of %s, such as %s.", p.Title, p.KeyIDExample)
-	}
 	if p.IsMasterKey != nil {
 		fix += " The account's master key does not work here: it must be an application key."
 	}
