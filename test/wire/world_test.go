@@ -69,7 +69,7 @@ func newWorld(t *testing.T) *world {
 func (w *world) saw(s *lab.S3, r *http.Request) {
 	operation := s.Operation(r)
 	if strings.HasSuffix(strings.Split(r.Host, ":")[0], publicName(s.Personality)) {
-		operation = "GetObject at a domain of its own"
+		operation = r.Method + " at a domain of its own"
 	}
 	if strings.Contains(r.URL.Path, "converge-probe-") {
 		operation += " of a probe"
@@ -110,7 +110,7 @@ object_store "lab" {
 // trusts is the attribute of a store whose authority is that of a file.
 func trusts(caFile string) string { return fmt.Sprintf("  ca_file = %q", caFile) }
 
-// bucketBlock is a bucket of a store, as ensure says, with attributes.
+// bucketBlock is a bucket of a store, as ensure says, with attributes, and with a key of the app's that has the least rights.
 func bucketBlock(s *lab.S3, ensure string, attrs ...string) string {
 	provider, _ := objectstore.Lookup(s.Personality.String())
 	attrs = append([]string{"store = object_store.lab", fmt.Sprintf("name = %q", bucketName(s.Personality)), `access = "public-objects"`,
@@ -119,6 +119,10 @@ func bucketBlock(s *lab.S3, ensure string, attrs ...string) string {
 		_, port, _ := strings.Cut(s.PublicHost, ":")
 		attrs = append(attrs, fmt.Sprintf("public_host = %q", net.JoinHostPort(publicName(s.Personality), port)))
 	}
+	attrs = append(attrs, `app_credentials {
+    access_key_id     = credential("app.id")
+    secret_access_key = credential("app.key")
+  }`)
 	return "s3_bucket \"media\" {\n" + strings.Join(attrs, "\n") + "\n}\n"
 }
 
@@ -143,6 +147,10 @@ func configure(t *testing.T, s *lab.S3, blocks ...string) string {
 	t.Helper()
 	put(t, "/etc/credstore/agent.id", s.AgentKey)
 	put(t, "/etc/credstore/agent.key", s.AgentSecret)
+	provider, _ := objectstore.Lookup(s.Personality.String())
+	key, secret := s.NewKey(provider.AppRights...)
+	put(t, "/etc/credstore/app.id", key)
+	put(t, "/etc/credstore/app.key", secret)
 	file := "/etc/converge/" + s.Personality.String() + ".hcl"
 	put(t, file, strings.Join(blocks, ""))
 	return file
