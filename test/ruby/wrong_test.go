@@ -117,14 +117,16 @@ func TestWrongSettingsFail(t *testing.T) {
 	for _, p := range personalities {
 		t.Run(p.String(), func(t *testing.T) {
 			t.Parallel()
-			public, private := w.newInstance(t, p, wrong, "public-objects"), w.newInstance(t, p, closed, "private")
-			for _, m := range mistakes(public) {
-				i := public
-				if m.closed {
-					i = private
-				}
+			i := w.newInstance(t, p, wrong, "public-objects")
+			for _, m := range mistakes(i) {
 				if m.at(i.provider) {
-					t.Run(m.name, func(t *testing.T) { m.happens(t, i) })
+					t.Run(m.name, func(t *testing.T) {
+						of := i
+						if m.closed {
+							of = w.newInstance(t, p, closed, "private")
+						}
+						m.happens(t, of)
+					})
 				}
 			}
 		})
