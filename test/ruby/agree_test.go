@@ -7,6 +7,7 @@ import (
 
 	"github.com/converge-agent/converge/dotenv"
 	"github.com/converge-agent/converge/objectstore"
+	"github.com/converge-agent/converge/test/lab"
 )
 
 // Sizes of uploads, on both sides of where Mastodon uploads in parts: 15 MiB, which the agent writes as well.
@@ -19,7 +20,7 @@ const (
 // does with media, with the SDK that it had up to 4.5 and with what it has since.
 func TestMastodonAgrees(t *testing.T) {
 	w := newWorld(t)
-	for _, p := range personalities {
+	for _, p := range lab.Personalities() {
 		t.Run(p.String(), func(t *testing.T) {
 			t.Parallel()
 			i := w.newInstance(t, p, agrees, "public-objects")
@@ -47,7 +48,7 @@ func TestEveryProvenProviderIsTried(t *testing.T) {
 			want = append(want, name)
 		}
 	}
-	for _, p := range personalities {
+	for _, p := range lab.Personalities() {
 		got = append(got, p.String())
 	}
 	slices.Sort(got)

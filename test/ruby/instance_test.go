@@ -37,9 +37,6 @@ type instance struct {
 	ruby              *client
 }
 
-// personalities are those of the lab: a simulation for each provider that counts as proven, but for Ceph, which is real elsewhere.
-var personalities = []lab.Personality{lab.MinIO, lab.B2, lab.AWS, lab.Scaleway, lab.R2, lab.IDrive, lab.Wasabi}
-
 // The instances that there are at each provider: their buckets are named so, with the provider's name behind.
 const (
 	agrees = "agrees-"
@@ -72,7 +69,7 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(l.Close)
 	w := &world{dir: dir, lab: l, stores: map[lab.Personality]*lab.S3{}}
 	hosts := []string{"127.0.0.1 localhost"}
-	for _, p := range personalities {
+	for _, p := range lab.Personalities() {
 		s, err := l.S3(t.Context(), p)
 		if err != nil {
 			t.Fatal(err)

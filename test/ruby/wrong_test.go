@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/converge-agent/converge/objectstore"
+	"github.com/converge-agent/converge/test/lab"
 )
 
 // mistake is a variable that is wrong, and what comes of it at providers.
@@ -114,7 +115,7 @@ func mistakes(i *instance) []mistake {
 // does there, or that it agrees would prove nothing.
 func TestWrongSettingsFail(t *testing.T) {
 	w := newWorld(t)
-	for _, p := range personalities {
+	for _, p := range lab.Personalities() {
 		t.Run(p.String(), func(t *testing.T) {
 			t.Parallel()
 			i := w.newInstance(t, p, wrong, "public-objects")

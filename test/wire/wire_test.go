@@ -26,7 +26,7 @@ func TestRequests(t *testing.T) {
 	w := newWorld(t)
 	haveMetadata(t)
 	env := hostile(t)
-	for _, p := range personalities {
+	for _, p := range lab.Personalities() {
 		t.Run(p.String(), func(t *testing.T) {
 			s := w.stores[p]
 			w.live(t, s, env, storeBlock(s, trusts(w.lab.CAFile)), settings(s))

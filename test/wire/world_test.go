@@ -16,8 +16,6 @@ import (
 	"github.com/converge-agent/converge/test/lab"
 )
 
-var personalities = []lab.Personality{lab.MinIO, lab.B2, lab.AWS, lab.Scaleway, lab.R2, lab.IDrive, lab.Wasabi}
-
 // world is a lab with a store of each personality, and the requests that these have had.
 type world struct {
 	lab    *lab.Lab
@@ -49,7 +47,7 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(l.Close)
 	w := &world{lab: l, stores: map[lab.Personality]*lab.S3{}}
 	hosts := []string{"127.0.0.1 localhost", proxyName}
-	for _, p := range personalities {
+	for _, p := range lab.Personalities() {
 		s, err := l.S3(t.Context(), p)
 		if err != nil {
 			t.Fatal(err)
