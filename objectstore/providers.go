@@ -151,6 +151,8 @@ var providers = []*Provider{
 		Notes: []string{
 			"The account's master key, and keys from before 4 May 2020, do not work with the S3 interface.",
 			"An account lives in one region; the first three digits of a key id are the last three of its region.",
+			"Mastodon's SDK sends a CRC32 with DeleteObjects from 4.6 on, whatever is set (aws/aws-sdk-ruby#3167). Where B2 refuses it, as it did with " +
+				"uploads in 2025, media that are deleted many at once stay in the bucket. Whether it does today is unknown.",
 			"An upload may send an ACL only if it equals the bucket's, so none is sent.",
 			"writeBuckets cannot be given to a key that is restricted to a bucket: create the bucket in the console for such a key.",
 			"Old versions of objects are kept and paid until a rule of the lifecycle ends them.",

@@ -18,7 +18,7 @@ func Kind(endpoints *objectstore.Endpoints) *resources.Kind {
 	return &resources.Kind{
 		Name: "object_store",
 		Doc: "Where an S3-compatible object store is, and the key that converge itself uses there. It changes nothing; " +
-			"s3_bucket refers to it.",
+			"s3_bucket refers to it. Nothing is taken from AWS_* variables or profiles, and no proxy is used, as Mastodon and nginx use none.",
 		Attrs:   attrs(),
 		Exports: Exports(),
 		Scope:   resources.Instance,
