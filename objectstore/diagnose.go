@@ -394,7 +394,11 @@ func fixForeign(seen) string {
 // fixRights names the right that the operation takes. A refusal may also mean that the bucket is somebody else's, unless the
 // account's list of buckets says that it is ours.
 func fixRights(f seen) string {
-	fix := f.store.provider.addRights([]string{f.op}, f.where)
+	asked := []string{f.op}
+	if f.op == "HeadObject" { // to a key that may not look at the bucket, stores do not tell that an object is not there
+		asked = append(asked, "HeadBucket")
+	}
+	fix := f.store.provider.addRights(asked, f.where)
 	switch f.op {
 	case "CreateBucket":
 		fix += " Or create the bucket in the provider's console, and write create = false."

@@ -376,8 +376,13 @@ var providers = []*Provider{
 		Classes:   oneClass, Prices: freeOfCharge,
 		CustomDomain: "Add CNAME in the console, for each region with a certificate of one's own; the bucket's name must be the first " +
 			"label of the host (files for files.example.com)",
-		AgentRights: s3AgentRights,
-		AppRights:   s3AppRights,
+		AgentRights: []string{ // no ACLs are known there
+			"s3:AbortMultipartUpload", "s3:CreateBucket", "s3:DeleteBucketPolicy", "s3:DeleteObject", "s3:DeleteObjectVersion",
+			"s3:GetBucketCORS", "s3:GetBucketPolicy", "s3:GetBucketVersioning", "s3:GetLifecycleConfiguration", "s3:GetObject",
+			"s3:ListBucket", "s3:PutBucketCORS", "s3:PutBucketPolicy", "s3:PutBucketVersioning", "s3:PutLifecycleConfiguration",
+			"s3:PutObject",
+		},
+		AppRights: s3AppRights,
 		Notes: []string{
 			"Every account and region has a host of its own: converge asks iDrive for that of the access key, or write endpoint.",
 			"Public access is for paid accounts. A bucket that support opened by hand was readable and writable for everybody.",

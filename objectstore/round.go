@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -90,7 +91,8 @@ func (r *round) clean(ctx context.Context, err error) error {
 	}
 	for _, w := range r.written {
 		if e := r.remove(ctx, w); e != nil {
-			e = diag.Wrap(e, "remove the probe object", fmt.Sprintf("Delete %s from the bucket %s by hand.", w.key, r.bucket))
+			fix := fmt.Sprintf("%s Delete %s from the bucket %s by hand.", diag.Fix(e), w.key, r.bucket)
+			e = diag.Wrap(e, "remove the probe object", strings.TrimSpace(fix))
 			err = errors.Join(err, e)
 		}
 	}

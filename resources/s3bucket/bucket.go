@@ -1,6 +1,7 @@
 package s3bucket
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -303,7 +304,8 @@ func (b *bucket) notes(st *state) []string {
 		notes = append(notes, "whether a custom domain is connected to the bucket is not seen through S3: it is public there if one is")
 	}
 	if st.Unreadable {
-		notes = append(notes, "this key may not read the bucket's policy or ACL; judged by anonymous requests")
+		notes = append(notes, fmt.Sprintf("this key may not read who may read the bucket (it lacks %s); judged by anonymous requests",
+			cmp.Or(b.provider.RightOf(st.Refused), st.Refused)))
 	}
 	if b.provider.Public == objectstore.ObjectACL && st.Others != "" {
 		notes = append(notes, "the bucket has a policy that is not converge's, which goes before ACLs: it may lock keys out, or open "+

@@ -95,8 +95,9 @@ func (b *bucket) accessSettings() []setting {
 // found is what was read of the settings.
 type found struct {
 	Missing    bool
-	Unreadable bool  // this key may not read all that decides about access; only the probes can tell
-	Values     []any // of the settings, in their order; nil of those that were not read
+	Unreadable bool   // this key may not read all that decides about access; only the probes can tell
+	Refused    string // the first operation of those that it may not do
+	Values     []any  // of the settings, in their order; nil of those that were not read
 }
 
 // readSettings reads them, each by one request. The first one tells whether there is a bucket, so that no request is spent
@@ -113,7 +114,7 @@ func (b *bucket) readSettings(ctx context.Context, s *objectstore.Store, list []
 		case errors.Is(err, objectstore.ErrNoBucket):
 			return found{Missing: true}, nil
 		case errors.Is(err, objectstore.ErrDenied) && one.access():
-			f.Unreadable = true
+			f.Unreadable, f.Refused = true, one.operation()
 		case errors.Is(err, objectstore.ErrNotFound) && !seen: // a 404 that is not a store's: HeadBucket says it in words
 			if _, e := missing(ctx, s, b.Name); e != nil {
 				err = e
