@@ -15,8 +15,8 @@
 #   converge  s3:CreateBucket, s3:ListBucket, s3:GetObject, s3:PutObject, s3:DeleteObject, s3:DeleteObjectVersion,
 #             s3:AbortMultipartUpload, s3:GetBucketPolicy, s3:PutBucketPolicy, s3:DeleteBucketPolicy,
 #             s3:GetBucketPublicAccessBlock, s3:PutBucketPublicAccessBlock, s3:GetBucketOwnershipControls,
-#             s3:PutBucketOwnershipControls, s3:GetBucketCORS, s3:PutBucketCORS, s3:GetBucketVersioning,
-#             s3:PutBucketVersioning, s3:GetLifecycleConfiguration, s3:PutLifecycleConfiguration
+#             s3:PutBucketOwnershipControls, s3:PutBucketAcl, s3:GetBucketCORS, s3:PutBucketCORS,
+#             s3:GetBucketVersioning, s3:PutBucketVersioning, s3:GetLifecycleConfiguration, s3:PutLifecycleConfiguration
 #   Mastodon  s3:ListBucket, s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload
 #
 # The keys are read from /etc/credstore (or systemd's $CREDENTIALS_DIRECTORY); a missing one is named, with the command that

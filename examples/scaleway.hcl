@@ -11,10 +11,8 @@
 #   requests  cost nothing
 #
 # Two IAM applications with an API key each, and a policy with these permission sets for the bucket's project:
-#   converge  ObjectStorageBucketsRead, ObjectStorageBucketsWrite,
-#             ObjectStorageObjectsRead, ObjectStorageObjectsWrite, ObjectStorageObjectsDelete
-#   Mastodon  ObjectStorageBucketsRead,
-#             ObjectStorageObjectsRead, ObjectStorageObjectsWrite, ObjectStorageObjectsDelete
+#   converge  ObjectStorageReadOnly, ObjectStorageBucketsWrite, ObjectStorageObjectsWrite, ObjectStorageObjectsDelete
+#   Mastodon  ObjectStorageBucketsRead, ObjectStorageObjectsRead, ObjectStorageObjectsWrite, ObjectStorageObjectsDelete
 # Choose that project as the preferred one of both keys: that is where a key finds its buckets.
 #
 # The keys are read from /etc/credstore (or systemd's $CREDENTIALS_DIRECTORY); a missing one is named, with the command that
