@@ -34,7 +34,7 @@ func policyOf(t *testing.T, ours bool, others ...string) *objectstore.Policy {
 	return p
 }
 
-const theirs = `{"Sid":"Theirs","Effect":"Allow","Principal":"*","Action":"s3:GetObject","Resource":"arn:aws:s3:::my-instance-media/shared/*"}`
+const theirs = `{"Sid":"Theirs","Effect":"Allow","Principal":"*","Action":"s3:GetObject","Resource":"arn:aws:s3:::my-instance-media/theirs/*"}`
 
 // total is the sum of the requests that a change announces. It checks that each effect names them.
 func total(t *testing.T, c resources.Change) (sum int64) {
