@@ -238,20 +238,20 @@ func (e *explained) Error() string { return e.reply.worded(e.what) }
 func (e *explained) Unwrap() error { return e.reply }
 
 // explain words what err means to whoever wrote the key, and what to do next: "" where there is nothing to say.
-func (s *Store) explain(err error, where string) (worded error, fix string) {
+func (s *Store) explain(err error, where string) (fix string, worded error) {
 	var r *reply
 	if !errors.As(err, &r) {
-		return err, fixUntrue(err)
+		return fixUntrue(err), err
 	}
 	f := seen{reply: r, store: s, where: where}
 	d := diagnose(f)
 	if d == nil {
-		return err, ""
+		return "", err
 	}
 	if e, ok := err.(*reply); ok && d.what != "" { //nolint:errorlint // one that somebody has worded already keeps those words
 		err = &explained{what: d.what, reply: e}
 	}
-	return err, d.fix(f)
+	return d.fix(f), err
 }
 
 // says is advice that is always the same.

@@ -291,7 +291,7 @@ func TestConnectionsAreDiagnosed(t *testing.T) {
 		if d := diagnose(seen{reply: r, store: s}); d == nil || d.name != tt.name {
 			t.Errorf("%q is diagnosed as %+v, want %q", tt.said, d, tt.name)
 		}
-		if _, fix := s.explain(r, agentKey); !strings.Contains(fix, tt.fix) {
+		if fix, _ := s.explain(r, agentKey); !strings.Contains(fix, tt.fix) {
 			t.Errorf("%s: fix = %q, want one about %q", tt.name, fix, tt.fix)
 		}
 	}

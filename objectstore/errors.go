@@ -185,7 +185,7 @@ func (s *Store) failed(doing string, err error) error {
 	if err == nil {
 		return nil
 	}
-	err, fix := s.explain(err, agentKey)
+	fix, err := s.explain(err, agentKey)
 	return diag.Wrap(err, doing+" at "+s.cfg.Host(), fix+fixProxy(err))
 }
 

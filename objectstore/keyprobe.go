@@ -63,7 +63,7 @@ type keyProber struct {
 // is wrong with the key, and which right it lacks by the provider's own name for it; nil where there is nothing.
 func (s *Store) ProbeKey(ctx context.Context, app *Store, what KeyProbes) error {
 	k := &keyProber{round: newRound(s, what.Bucket), KeyProbes: what, app: app}
-	k.round.hidden = true
+	k.hidden = true
 	if err := k.clean(ctx, k.run(ctx)); err != nil {
 		return err
 	}
@@ -128,7 +128,7 @@ func (k *keyProber) may(operation string, err error) (bool, error) {
 		}
 		err = r // without what was being done, which is said here
 	}
-	err, fix := k.app.explain(err, appKey)
+	fix, err := k.app.explain(err, appKey)
 	return false, diag.Wrap(err, k.doing()+": "+operation, fix)
 }
 

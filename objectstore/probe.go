@@ -298,7 +298,7 @@ func (s *Store) anonymous(ctx context.Context, method, address string) (int, err
 	if err == nil {
 		return status, nil
 	}
-	err, fix := s.explain(err, agentKey)
+	fix, err := s.explain(err, agentKey)
 	return status, diag.Wrap(err, fmt.Sprintf("ask anonymously for %s %s", method, address), fix)
 }
 

@@ -371,15 +371,13 @@ func (b *bucket) probe(ctx context.Context, env resources.Env, s *objectstore.St
 		if err := b.readRecords(env.ReadEnv, known); err != nil {
 			return err
 		}
-		if b.unserved = known.Probes == nil; b.unserved {
-			return nil
-		}
+		b.unserved = known.Probes == nil
 	}
-	if len(failed) > 0 {
+	if len(failed) > 0 && !b.unserved {
 		return b.exposed(verdicts, failed)
 	}
 	capabilities, err := b.examine(ctx, s)
-	if err != nil {
+	if err != nil || b.unserved {
 		return err
 	}
 	b.probed = &probes{
