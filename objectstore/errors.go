@@ -186,7 +186,7 @@ func (s *Store) failed(doing string, err error) error {
 		return nil
 	}
 	fix, err := s.explain(err, agentKey)
-	return diag.Wrap(err, doing+" at "+s.cfg.Host(), fix+fixProxy(err))
+	return diag.Wrap(err, doing+" at "+s.cfg.Host(), fixProxy(err)+fix)
 }
 
 // lasting reports whether a failed connection will fail in the same way again.

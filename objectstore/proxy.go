@@ -14,7 +14,7 @@ import (
 // proxyVariables are those that other programs take a proxy for HTTPS from (curl(1), ENVIRONMENT).
 var proxyVariables = []string{"HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"}
 
-// fixProxy is what to know besides of a store that gave no answer where a proxy is named; "" for other failures. The variable's
+// fixProxy is what to know first of a store that gave no answer where a proxy is named; "" for other failures. The variable's
 // value may hold a password, so it is not shown.
 func fixProxy(err error) string {
 	var r *reply
@@ -23,8 +23,8 @@ func fixProxy(err error) string {
 	}
 	for _, name := range proxyVariables {
 		if os.Getenv(name) != "" {
-			return " A proxy is named by " + name + " here: converge does not use it, as the app and nginx do not, so this host " +
-				"must get out to the store directly (curl --noproxy '*' shows whether it does)."
+			return "A proxy is named by " + name + " here: converge does not use it, as the app and nginx do not, and must get out " +
+				"to the store directly, as curl does with --noproxy '*'. "
 		}
 	}
 	return ""
