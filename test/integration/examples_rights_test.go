@@ -30,7 +30,6 @@ var unasked = map[[2]string]string{
 	{agents, "s3:DeleteObjectVersion"}:  "removes the versions of probe objects, and the lab keeps none",
 	{agents, "deleteFiles"}:             "the same at Backblaze",
 	{agents, "listAllBucketNames"}:      "a key that is restricted to a bucket takes it",
-	{apps, "s3:GetObject"}:              "what is public anybody may read; archives below backups/ take it",
 	{apps, "s3:ListBucket"}:             "tootctl media remove-orphans lists, and what is missing is told only to who may",
 	{apps, "deleteFiles"}:               "removes versions, and the lab keeps none",
 	{apps, "listAllBucketNames"}:        "a key that is restricted to a bucket takes it",
