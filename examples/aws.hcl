@@ -12,7 +12,8 @@
 #             at Amazon the rest
 #
 # Two IAM users, each with an access key and this policy, on arn:aws:s3:::BUCKET and arn:aws:s3:::BUCKET/*:
-#   converge  s3:CreateBucket, s3:ListBucket, s3:GetObject, s3:PutObject, s3:DeleteObject, s3:DeleteObjectVersion,
+#   converge  s3:CreateBucket, s3:ListBucket, s3:ListBucketVersions, s3:ListBucketMultipartUploads,
+#             s3:GetObject, s3:PutObject, s3:DeleteObject, s3:DeleteObjectVersion,
 #             s3:AbortMultipartUpload, s3:GetBucketPolicy, s3:PutBucketPolicy, s3:DeleteBucketPolicy,
 #             s3:GetBucketPublicAccessBlock, s3:PutBucketPublicAccessBlock, s3:GetBucketOwnershipControls,
 #             s3:PutBucketOwnershipControls, s3:PutBucketAcl, s3:GetBucketCORS, s3:PutBucketCORS,

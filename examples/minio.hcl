@@ -12,8 +12,8 @@
 #             "ceph-rgw", or "generic"
 #
 # Two users, each with this policy on arn:aws:s3:::BUCKET and arn:aws:s3:::BUCKET/* (mc admin policy create):
-#   converge  s3:CreateBucket, s3:ListBucket, s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload,
-#             s3:GetBucketPolicy, s3:PutBucketPolicy, s3:DeleteBucketPolicy
+#   converge  s3:CreateBucket, s3:ListBucket, s3:ListBucketMultipartUploads, s3:GetObject, s3:PutObject, s3:DeleteObject,
+#             s3:AbortMultipartUpload, s3:GetBucketPolicy, s3:PutBucketPolicy, s3:DeleteBucketPolicy
 #   Mastodon  s3:ListBucket, s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload
 #
 # The keys are read from /etc/credstore (or systemd's $CREDENTIALS_DIRECTORY); a missing one is named, with the command that

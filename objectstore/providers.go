@@ -47,16 +47,16 @@ var s3AppACLRights = []string{
 var s3AgentRights = []string{
 	"s3:AbortMultipartUpload", "s3:CreateBucket", "s3:DeleteBucketPolicy", "s3:DeleteObject", "s3:DeleteObjectVersion",
 	"s3:GetBucketAcl", "s3:GetBucketCORS", "s3:GetBucketPolicy", "s3:GetBucketVersioning", "s3:GetLifecycleConfiguration",
-	"s3:GetObject", "s3:ListBucket", "s3:PutBucketAcl", "s3:PutBucketCORS", "s3:PutBucketPolicy", "s3:PutBucketVersioning",
-	"s3:PutLifecycleConfiguration", "s3:PutObject",
+	"s3:GetObject", "s3:ListBucket", "s3:ListBucketMultipartUploads", "s3:ListBucketVersions", "s3:PutBucketAcl",
+	"s3:PutBucketCORS", "s3:PutBucketPolicy", "s3:PutBucketVersioning", "s3:PutLifecycleConfiguration", "s3:PutObject",
 }
 
 // s3AgentACLRights are the same where each upload sends an ACL, and the bucket's own is to stay private.
 var s3AgentACLRights = []string{
 	"s3:AbortMultipartUpload", "s3:CreateBucket", "s3:DeleteObject", "s3:DeleteObjectVersion", "s3:GetBucketAcl",
-	"s3:GetBucketCORS", "s3:GetBucketPolicy", "s3:GetBucketVersioning", "s3:GetLifecycleConfiguration", "s3:GetObject", "s3:GetObjectAcl",
-	"s3:ListBucket", "s3:PutBucketAcl", "s3:PutBucketCORS", "s3:PutBucketVersioning", "s3:PutLifecycleConfiguration",
-	"s3:PutObject", "s3:PutObjectAcl",
+	"s3:GetBucketCORS", "s3:GetBucketPolicy", "s3:GetBucketVersioning", "s3:GetLifecycleConfiguration", "s3:GetObject",
+	"s3:GetObjectAcl", "s3:ListBucket", "s3:ListBucketMultipartUploads", "s3:ListBucketVersions", "s3:PutBucketAcl",
+	"s3:PutBucketCORS", "s3:PutBucketVersioning", "s3:PutLifecycleConfiguration", "s3:PutObject", "s3:PutObjectAcl",
 }
 
 // providers is the table. What depends on the provider anywhere in converge is asked of it.
@@ -92,10 +92,11 @@ var providers = []*Provider{
 		},
 		CustomDomain: "CloudFront, or a proxy of one's own",
 		AgentRights: []string{
-			"s3:AbortMultipartUpload", "s3:CreateBucket", "s3:DeleteBucketPolicy", "s3:DeleteObject", "s3:DeleteObjectVersion",
-			"s3:GetBucketCORS", "s3:GetBucketOwnershipControls", "s3:GetBucketPolicy", "s3:GetBucketPublicAccessBlock",
-			"s3:GetBucketVersioning", "s3:GetLifecycleConfiguration", "s3:GetObject", "s3:ListBucket", "s3:PutBucketAcl",
-			"s3:PutBucketCORS", "s3:PutBucketOwnershipControls", "s3:PutBucketPolicy", "s3:PutBucketPublicAccessBlock", "s3:PutBucketVersioning",
+			"s3:AbortMultipartUpload", "s3:CreateBucket", "s3:DeleteBucketPolicy", "s3:DeleteObject",
+			"s3:DeleteObjectVersion", "s3:GetBucketCORS", "s3:GetBucketOwnershipControls", "s3:GetBucketPolicy",
+			"s3:GetBucketPublicAccessBlock", "s3:GetBucketVersioning", "s3:GetLifecycleConfiguration", "s3:GetObject",
+			"s3:ListBucket", "s3:ListBucketMultipartUploads", "s3:ListBucketVersions", "s3:PutBucketAcl", "s3:PutBucketCORS",
+			"s3:PutBucketOwnershipControls", "s3:PutBucketPolicy", "s3:PutBucketPublicAccessBlock", "s3:PutBucketVersioning",
 			"s3:PutLifecycleConfiguration", "s3:PutObject",
 		},
 		AppRights: s3AppRights,
@@ -377,10 +378,11 @@ var providers = []*Provider{
 		CustomDomain: "Add CNAME in the console, for each region with a certificate of one's own; the bucket's name must be the first " +
 			"label of the host (files for files.example.com)",
 		AgentRights: []string{ // no ACLs are known there
-			"s3:AbortMultipartUpload", "s3:CreateBucket", "s3:DeleteBucketPolicy", "s3:DeleteObject", "s3:DeleteObjectVersion",
-			"s3:GetBucketCORS", "s3:GetBucketPolicy", "s3:GetBucketVersioning", "s3:GetLifecycleConfiguration", "s3:GetObject",
-			"s3:ListBucket", "s3:PutBucketCORS", "s3:PutBucketPolicy", "s3:PutBucketVersioning", "s3:PutLifecycleConfiguration",
-			"s3:PutObject",
+			"s3:AbortMultipartUpload", "s3:CreateBucket", "s3:DeleteBucketPolicy", "s3:DeleteObject",
+			"s3:DeleteObjectVersion", "s3:GetBucketCORS", "s3:GetBucketPolicy", "s3:GetBucketVersioning",
+			"s3:GetLifecycleConfiguration", "s3:GetObject", "s3:ListBucket", "s3:ListBucketMultipartUploads",
+			"s3:ListBucketVersions", "s3:PutBucketCORS", "s3:PutBucketPolicy", "s3:PutBucketVersioning",
+			"s3:PutLifecycleConfiguration", "s3:PutObject",
 		},
 		AppRights: s3AppRights,
 		Notes: []string{
@@ -435,9 +437,10 @@ var providers = []*Provider{
 		RateLimit:    "none unless the server is given one",
 		CustomDomain: "a proxy of one's own",
 		AgentRights: []string{
-			"s3:AbortMultipartUpload", "s3:CreateBucket", "s3:DeleteBucketPolicy", "s3:DeleteObject", "s3:DeleteObjectVersion",
-			"s3:GetBucketPolicy", "s3:GetBucketVersioning", "s3:GetLifecycleConfiguration", "s3:GetObject", "s3:ListBucket",
-			"s3:PutBucketPolicy", "s3:PutBucketVersioning", "s3:PutLifecycleConfiguration", "s3:PutObject",
+			"s3:AbortMultipartUpload", "s3:CreateBucket", "s3:DeleteBucketPolicy", "s3:DeleteObject",
+			"s3:DeleteObjectVersion", "s3:GetBucketPolicy", "s3:GetBucketVersioning", "s3:GetLifecycleConfiguration",
+			"s3:GetObject", "s3:ListBucket", "s3:ListBucketMultipartUploads", "s3:ListBucketVersions", "s3:PutBucketPolicy",
+			"s3:PutBucketVersioning", "s3:PutLifecycleConfiguration", "s3:PutObject",
 		},
 		AppRights: s3AppRights,
 		Notes: []string{

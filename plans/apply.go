@@ -14,8 +14,8 @@ import (
 )
 
 // Apply makes the plan so, one resource after the other in the order of the graph, those that only edit before those that
-// run long. Each is read again first, and left alone when it is no longer what the plan showed; and read once more after,
-// as the proof. What needs a failed resource is skipped, and the rest goes on. When ctx is cancelled, the resource at work
+// run long. Each is read again first (of a remote kind, each that is to change), and left alone when it is no longer what the
+// plan showed; and read once more after, as the proof. What needs a failed resource is skipped, and the rest goes on. When ctx is cancelled, the resource at work
 // is stopped and the others are skipped.
 func (e *Engine) Apply(ctx context.Context, p *Plan) *Report {
 	start := e.Env.Clock.SinceBoot()
@@ -75,7 +75,7 @@ func (a *applying) apply(ctx context.Context, i int, holders []int) Result {
 		return Result{Outcome: Skipped, Message: "the run was interrupted before it"}
 	}
 	env := a.envOf(i)
-	change, err := a.look(ctx, i, env)
+	change, err := a.lookAgain(ctx, i, env)
 	if err != nil {
 		if it.Left != nil {
 			return it.Left.result()
@@ -112,6 +112,15 @@ func (a *applying) envOf(i int) resources.Env {
 	env.Records = a.Records.Of(a.plan.Items[i].Node.Address)
 	env.Upstreams = a.plan.graph.upstreamsOf(i, &a.upstreams)
 	return env
+}
+
+// lookAgain is the look before a change: what the plan showed is compared with it.
+func (a *applying) lookAgain(ctx context.Context, i int, env resources.Env) (resources.Change, error) {
+	if it := a.plan.Items[i]; it.Node.Kind.Remote && it.Change.Action == resources.None {
+		a.metrics[i] = it.Change.Metrics
+		return it.Change, nil
+	}
+	return a.look(ctx, i, env)
 }
 
 // look reads resource i and compares it.

@@ -97,3 +97,44 @@ func TestMetricsAreOfTheLastReading(t *testing.T) {
 		})
 	}
 }
+
+// counter counts its readings.
+type counter struct {
+	stub
+	reads int
+}
+
+func (c *counter) Read(ctx context.Context, env resources.ReadEnv) (resources.State, error) {
+	c.reads++
+	return c.stub.Read(ctx, env)
+}
+
+// TestLaw2ReadingsCost: of a remote kind what the plan has found as it should be is not asked for again by the apply; what is to
+// change is read before and after.
+func TestLaw2ReadingsCost(t *testing.T) {
+	remote := &resources.Kind{Name: "stub", Remote: true}
+	for name, tc := range map[string]struct {
+		kind    *resources.Kind
+		differs bool
+		want    int
+	}{
+		"remote, unchanged": {remote, false, 1},
+		"remote, to change": {remote, true, 3},
+		"of this host":      {stubKind, false, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			f.want(f.run(node("a", &stub{path: "/etc/f", line: "one"})), "a changed")
+			c := &counter{stub: stub{path: "/etc/f", line: "one"}}
+			if tc.differs {
+				c.line = "two"
+			}
+			n := node("a", nil)
+			n.Kind, n.Resource = tc.kind, c
+			f.run(n)
+			if c.reads != tc.want {
+				t.Errorf("it was read %d times, want %d", c.reads, tc.want)
+			}
+		})
+	}
+}

@@ -20,6 +20,9 @@ type Kind struct {
 	Scope   Scope
 	// LeavesNothing says that nothing stays when a block is deleted: it asked, waited, or ran something.
 	LeavesNothing bool
+	// Remote says that nothing else that a run does decides about the state, and that each Read costs requests: what the plan of
+	// an apply has just found as it should be is not read again.
+	Remote bool
 
 	// Facts, of a fact kind, reads the exports from the host before planning. Such a kind has no New.
 	Facts func(ctx context.Context, env ReadEnv, config cty.Value) (cty.Value, error)

@@ -39,6 +39,7 @@ func Kind(clients *objectstore.Clients) *resources.Kind {
 		Attrs:   attrs(),
 		Exports: exports(),
 		Scope:   resources.Instance,
+		Remote:  true,
 		New: func(_ resources.Address, written cty.Value) (resources.Resource, cty.Value, error) {
 			return newBucket(clients, written)
 		},

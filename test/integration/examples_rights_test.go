@@ -26,16 +26,18 @@ const (
 
 // unasked are rights that the table documents and that the story of this test does not need, and why they are documented.
 var unasked = map[[2]string]string{
-	{agents, "s3:AbortMultipartUpload"}: "ends the parts that a trial of Mastodon's key has left when it was killed",
-	{agents, "s3:DeleteObjectVersion"}:  "removes the versions of probe objects, and the lab keeps none",
-	{agents, "deleteFiles"}:             "the same at Backblaze",
-	{agents, "listAllBucketNames"}:      "a key that is restricted to a bucket takes it",
-	{apps, "s3:ListBucket"}:             "tootctl media remove-orphans lists, and what is missing is told only to who may",
-	{apps, "deleteFiles"}:               "removes versions, and the lab keeps none",
-	{apps, "listAllBucketNames"}:        "a key that is restricted to a bucket takes it",
-	{apps, "listBuckets"}:               "what is missing is told only to who has it",
-	{apps, "listFiles"}:                 "tootctl media remove-orphans lists",
-	{apps, "ObjectStorageBucketsRead"}:  "what is missing is told only to who has it",
+	{agents, "s3:AbortMultipartUpload"}:       "ends the parts that a trial of Mastodon's key has left when it was killed",
+	{agents, "s3:ListBucketMultipartUploads"}: "the same",
+	{agents, "s3:ListBucketVersions"}:         "finds the versions of probe objects that a run has left when it was killed",
+	{agents, "s3:DeleteObjectVersion"}:        "removes the versions of probe objects, and the lab keeps none",
+	{agents, "deleteFiles"}:                   "the same at Backblaze",
+	{agents, "listAllBucketNames"}:            "a key that is restricted to a bucket takes it",
+	{apps, "s3:ListBucket"}:                   "tootctl media remove-orphans lists, and what is missing is told only to who may",
+	{apps, "deleteFiles"}:                     "removes versions, and the lab keeps none",
+	{apps, "listAllBucketNames"}:              "a key that is restricted to a bucket takes it",
+	{apps, "listBuckets"}:                     "what is missing is told only to who has it",
+	{apps, "listFiles"}:                       "tootctl media remove-orphans lists",
+	{apps, "ObjectStorageBucketsRead"}:        "what is missing is told only to who has it",
 }
 
 // parts are rights of which the message may name a part.
