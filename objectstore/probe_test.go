@@ -290,3 +290,41 @@ func TestProbeGivesUpOnWhatStays(t *testing.T) {
 		t.Errorf("error = %v, fix %q after %d deletions; want the object named after %d", err, diag.Fix(err), v.deletes, maxDeletes)
 	}
 }
+
+// TestLaw3ProbesDeleteTheirOwnOnly: a store, or a proxy before it, that lists more than it was asked for names the media as what an
+// earlier run has left.
+func TestLaw3ProbesDeleteTheirOwnOnly(t *testing.T) {
+	const theirs = "accounts/theirs.png"
+	listing := "<Contents><Key>%s</Key><Size>1</Size></Contents>"
+	for _, provider := range []string{"minio", "backblaze-b2"} {
+		left := probeKey("accounts/") + "LEFT"
+		if provider == "backblaze-b2" {
+			listing = "<Version><Key>%s</Key><VersionId>1</VersionId></Version>"
+		}
+		var mu sync.Mutex
+		var deleted []string
+		s := serve(t, provider, func(w http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case r.Header.Get("Authorization") == "":
+				w.WriteHeader(http.StatusForbidden)
+			case r.Method == http.MethodPost, r.Method == http.MethodDelete:
+				deleted = append(deleted, r.URL.Path+string(body))
+				w.WriteHeader(http.StatusNoContent)
+			case r.Method == http.MethodPut:
+				w.Header().Set("ETag", `"`+etagOf(string(body))+`"`)
+			case r.Method == http.MethodHead && len(deleted) > 0:
+				w.WriteHeader(http.StatusNotFound)
+			case r.Method == http.MethodGet:
+				_, _ = fmt.Fprintf(w, "<ListBucketResult><IsTruncated>false</IsTruncated>"+listing+listing+"</ListBucketResult>", left, theirs)
+			}
+		})
+		_, _ = s.Probe(t.Context(), Probes{Bucket: "media", PublicPrefix: "accounts/"}) // how it ends does not matter
+		all := strings.Join(deleted, "\n")
+		if strings.Contains(all, theirs) || !strings.Contains(all, "converge-probe") {
+			t.Errorf("%s: deleted was\n%s", provider, all)
+		}
+	}
+}

@@ -180,7 +180,8 @@ func (r *round) versions(ctx context.Context, prefix string) (found []written, e
 		}
 		return nil
 	})
-	return found, err
+	// What is found is deleted: an answer that was not narrowed to the prefix would name the media.
+	return slices.DeleteFunc(found, func(w written) bool { return !strings.HasPrefix(w.key, begin) }), err
 }
 
 // purge deletes all versions of what the round has written, and the marks of their deletion, as far as the key may: the objects
