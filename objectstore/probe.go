@@ -102,11 +102,12 @@ func (p *prober) run(ctx context.Context) error {
 	return nil
 }
 
-// ask asks everything at one place. Where nothing answers at the public address, which may not be connected yet, that is the verdict.
+// ask asks everything at one place. Where nothing answers at the public address, which may not be connected yet, that is the verdict:
+// but not where an object could be read, for then nobody knows what else is allowed there.
 func (p *prober) ask(ctx context.Context, at place, object string) error {
 	for _, probe := range []func(context.Context, place, string) error{p.get, p.list, p.put, p.delete} {
 		switch err := probe(ctx, at, object); {
-		case at.domain && errors.Is(err, ErrUnreachable) && ctx.Err() == nil:
+		case at.domain && errors.Is(err, ErrUnreachable) && ctx.Err() == nil && len(p.verdicts.Failed()) == len(p.verdicts):
 			return p.silent(at)
 		case err != nil:
 			return err
@@ -206,9 +207,6 @@ func (p *prober) list(ctx context.Context, at place, _ string) error {
 	if at.domain {
 		var d Domain
 		err := p.do(ctx, "AnonymousGET", func(ctx context.Context) error { return p.askDomain(ctx, at.url, &d) })
-		if errors.Is(err, ErrUnreachable) && len(p.verdicts.Failed()) > 0 {
-			err = nil // nothing answers there, as was seen when the object was asked for
-		}
 		return p.judge("LIST", d.Status, !d.Listable, p.failed("ask anonymously for a listing at "+at.url, err))
 	}
 	var status int

@@ -7,10 +7,12 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/converge-agent/converge/diag"
@@ -326,5 +328,44 @@ func TestLaw3ProbesDeleteTheirOwnOnly(t *testing.T) {
 		if strings.Contains(all, theirs) || !strings.Contains(all, "converge-probe") {
 			t.Errorf("%s: deleted was\n%s", provider, all)
 		}
+	}
+}
+
+// TestLaw8NoAnswerAtTheDomainIsNoVerdict: where objects can be read at a custom domain, that nothing answers the other probes does
+// not mean that all is well there.
+func TestLaw8NoAnswerAtTheDomainIsNoVerdict(t *testing.T) {
+	for _, tt := range []struct {
+		get  int // what the domain answers to a GET of an object
+		want string
+	}{
+		{http.StatusOK, "error"},
+		{http.StatusNotFound, "anonymous GET 404, GET at the endpoint 403, LIST at the endpoint 403, PUT at the endpoint 403, DELETE at the endpoint 403"},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			o := &world{objects: map[string]string{}}
+			s := within(t, func(r *http.Request) (*http.Response, error) {
+				rec := httptest.NewRecorder()
+				switch {
+				case r.URL.Host != "domain.example":
+					o.ServeHTTP(rec, r)
+				case r.Method == http.MethodGet && r.URL.Path != "/":
+					rec.WriteHeader(tt.get)
+				default:
+					rec.WriteHeader(http.StatusInternalServerError)
+				}
+				return rec.Result(), nil
+			})
+			s.provider, _ = Lookup("cloudflare-r2")
+			verdicts, err := s.Probe(t.Context(), Probes{Bucket: "media", Public: true, PublicPrefix: "accounts/", PublicURL: "https://domain.example"})
+			got := verdicts.String()
+			if errors.Is(err, ErrUnreachable) {
+				got = "error"
+			} else if err != nil {
+				t.Error(err)
+			}
+			if got != tt.want {
+				t.Errorf("with GET %d: %s, want %s", tt.get, got, tt.want)
+			}
+		})
 	}
 }

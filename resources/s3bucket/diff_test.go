@@ -158,6 +158,22 @@ func TestExposedSaysWhatToDo(t *testing.T) {
 	}
 }
 
+// TestExposedAtTheEndpointSaysWhere: with a custom domain the store's own address shall give nothing at all.
+func TestExposedAtTheEndpointSaysWhere(t *testing.T) {
+	w, _ := at(t, "cloudflare-r2", publicObjects)
+	b, _ := mustMake(t, w)
+	for name, want := range map[string]string{
+		"GET":    "anyone can read its objects at the store's own address",
+		"LIST":   "anyone can list it at the store's own address",
+		"PUT":    "anyone can write to it at the store's own address",
+		"DELETE": "anyone can delete from it at the store's own address",
+	} {
+		if got := b.meaning(objectstore.Verdict{Name: name + objectstore.AtEndpoint, Status: 200}); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+}
+
 // TestLaw8WhatIsProbed: by policy each prefix can be open on its own, so each is looked at; a bucket ACL opens all or nothing.
 func TestLaw8WhatIsProbed(t *testing.T) {
 	tests := []struct {

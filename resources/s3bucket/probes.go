@@ -108,6 +108,13 @@ func (b *bucket) exposed(all, failed objectstore.Verdicts) error {
 }
 
 func (b *bucket) meaning(v objectstore.Verdict) string {
+	if name, found := strings.CutSuffix(v.Name, objectstore.AtEndpoint); found {
+		if name == "GET" {
+			return "anyone can read its objects at the store's own address"
+		}
+		v.Name = name
+		return b.meaning(v) + " at the store's own address"
+	}
 	switch {
 	case v.Name == "GET" && b.Access == publicObjects:
 		return "nobody can read its objects"
