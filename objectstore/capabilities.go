@@ -55,7 +55,7 @@ func (cs Capabilities) String() string {
 // Contradiction is a capability that is not as the table says.
 type Contradiction struct {
 	What      string // "it overwrites an object though If-None-Match forbids it"
-	Attribute string // what to write in the object_store instead: "conditional_writes = false"
+	Attribute string // what to write in the object_store instead: "conditional_writes = false"; "" where nothing helps
 }
 
 // Against compares what was seen with an entry of the table. Wrong are those by which files could be lost or stay hidden: the entry
@@ -72,7 +72,11 @@ func (cs Capabilities) Against(p *Provider) (wrong, more []Contradiction) {
 				if c.Answer == Ignored {
 					what = rule.ignored
 				}
-				if at := (Contradiction{fmt.Sprintf("%s (%s %d)", what, c.Answer, c.Status), rule.less}); rule.harmless {
+				less := rule.less
+				if c.Name == CapACL && p.Never[BucketPolicy] != "" {
+					less = ""
+				}
+				if at := (Contradiction{fmt.Sprintf("%s (%s %d)", what, c.Answer, c.Status), less}); rule.harmless {
 					more = append(more, at)
 				} else {
 					wrong = append(wrong, at)

@@ -52,6 +52,21 @@ func (p *Provider) CheckAccount(account string, endpointWritten bool) error {
 	return nil
 }
 
+// CheckPublicBy says what is wrong with the way that is written for objects to become public; nil when nothing is.
+func (c Config) CheckPublicBy() error {
+	way, written := ParsePublic(c.PublicBy)
+	table, known := Lookup(c.Provider)
+	switch {
+	case !written, !known, way == table.Public:
+		return nil
+	case table.Never[way] != "":
+		return fmt.Errorf("%s: leave public_by out", table.Never[way])
+	case way == BucketACL && table.Knows("Public"): // as it is nearly everywhere
+		return fmt.Errorf("at %s everybody could list a bucket whose ACL is public: leave public_by out", table.Title)
+	}
+	return nil
+}
+
 // CheckEndpoint says what is wrong with a written endpoint, where region and account may be written beside it; nil when
 // nothing is.
 func (p *Provider) CheckEndpoint(endpoint, region, account string) error {

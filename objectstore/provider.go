@@ -84,6 +84,8 @@ type Provider struct {
 	BucketRule     string
 
 	Public Public
+	// Never are the ways that public_by must not name, with the reason.
+	Never map[Public]string
 	// PrivatePrefixes says that some objects of a bucket can be kept private while others are public.
 	PrivatePrefixes bool
 	// ObjectACL is the canned ACL that an upload needs to become public; "" where none is to be sent. Mastodon's

@@ -73,6 +73,9 @@ var providers = []*Provider{
 		SecretRule:    "40 letters, digits, slashes and plus signs",
 		BucketName:    dottedBucket, BucketReserved: "xn--", BucketRule: dottedRule + ", not xn-- at the start",
 		Public: BucketPolicy, PrivatePrefixes: true, PublicAccessBlock: true, Ownership: true,
+		Never: map[Public]string{
+			ObjectACL: "Amazon S3 refuses ACLs in new buckets, and converge switches them off in others (BucketOwnerEnforced)",
+		},
 		CORS: true, Lifecycle: true, Versioning: true, AbortsUploads: true,
 		ConditionalWrites: true, BatchDelete: true,
 		Multipart: s3Parts,
@@ -158,11 +161,12 @@ var providers = []*Provider{
 			"writeBuckets cannot be given to a key that is restricted to a bucket: create the bucket in the console for such a key.",
 			"Old versions of objects are kept and paid until a rule of the lifecycle ends them.",
 		},
-		Unknown: []string{"Secret", "ConditionalWrites", "AbortsUploads", "Multipart"},
+		Unknown: []string{"Secret", "AbortsUploads", "Multipart"},
 		Sources: []string{
 			"Backblaze docs: S3-Compatible API, S3 Put Bucket ACL, Create and Manage Buckets, Application Keys, S3-Compatible App Keys, " +
 				"Rate Limits, Transaction Prices",
-			"mastodon/mastodon#33624 (checksums); sathinduga/obsidian-s3-sync-and-backup#84 (conditional writes)",
+			"mastodon/mastodon#33624 (checksums); sathinduga/obsidian-s3-sync-and-backup#84, and vdavid/cmdr, \"S3 live " +
+				"verification\", 2026-10-02 (conditional writes: 501)",
 			"b2-sdk-python, AbstractAccountInfo.is_master_key (shape of keys)",
 		},
 		Date: "2026-11",
@@ -486,7 +490,8 @@ var providers = []*Provider{
 		SecretRule:    "a UUID, such as 11111111-2222-3333-4444-555555555555",
 		BucketName:    dottedBucket, BucketRule: dottedRule,
 		Public: ObjectACL, PrivatePrefixes: true, ObjectACL: "public-read",
-		CORS: true, Lifecycle: true, Versioning: true, AbortsUploads: true,
+		Never: map[Public]string{BucketPolicy: "a bucket policy at Scaleway locks out every key that it does not name, converge's and the app's too"},
+		CORS:  true, Lifecycle: true, Versioning: true, AbortsUploads: true,
 		ConditionalWrites: true, BatchDelete: true,
 		Multipart: Multipart{MinPart: 5 << 20, MaxPart: 5 << 30, MaxParts: 1000},
 		RateLimit: "a number that is not published, then 429 Too Many Requests",
@@ -528,10 +533,11 @@ var providers = []*Provider{
 			"Each object is paid for 90 days, however soon it is deleted: media that Mastodon caches for a week cost thirteen times that.",
 			"Mastodon's own documentation asks for S3_FORCE_SINGLE_REQUEST here.",
 		},
-		Unknown: []string{"KeyID", "Secret", "PublicAccessBlock", "AbortsUploads", "ConditionalWrites", "Multipart", "CustomDomain"},
+		Unknown: []string{"KeyID", "Secret", "PublicAccessBlock", "AbortsUploads", "Multipart", "CustomDomain"},
 		Sources: []string{
 			"Wasabi docs: Policies, Defining a bucket policy for public access (2025-12), Operations on buckets (2026-07), Pricing; rclone 1.76 backend/s3/provider/Wasabi.yaml; rclone/rclone#7445 (checksums)",
 			"mastodon/documentation admin/optional/object-storage (listing by ACL)",
+			"vdavid/cmdr, \"S3 live verification\", 2026-10-02 (conditional writes: ignored, the object is overwritten)",
 		},
 		Date: "2026-11",
 	},

@@ -77,11 +77,15 @@ func (b *bucket) contradicted(wrong []objectstore.Contradiction) error {
 	write := map[string]bool{}
 	for _, c := range wrong {
 		what = append(what, c.What)
-		write[c.Attribute] = true
+		if c.Attribute != "" {
+			write[c.Attribute] = true
+		}
 	}
-	return diag.New(fmt.Sprintf("look at what the store at %s does in the bucket %s", b.Store.Host(), b.Name), strings.Join(what, "; "),
-		fmt.Sprintf("This is less than %s promises. Write %s in the object_store, or check that provider is right.",
-			b.provider.Title, strings.Join(slices.Sorted(maps.Keys(write)), " and ")))
+	fix := fmt.Sprintf("This is less than %s promises. Check that provider is right in the object_store", b.provider.Title)
+	if len(write) > 0 {
+		fix += ", or write there " + strings.Join(slices.Sorted(maps.Keys(write)), " and ")
+	}
+	return diag.New(fmt.Sprintf("look at what the store at %s does in the bucket %s", b.Store.Host(), b.Name), strings.Join(what, "; "), fix+".")
 }
 
 // moreNotes are about what the store does otherwise than the table says, without harm.

@@ -155,6 +155,9 @@ func (c *config) complete(p *objectstore.Provider) error {
 	if c.Region == "" {
 		return attrError("region", fmt.Errorf("%s needs it; write one such as %q", p.Name, p.RegionExample))
 	}
+	if err := c.CheckPublicBy(); err != nil {
+		return attrError("public_by", err)
+	}
 	if err := p.CheckRegion(c.Region); err != nil {
 		return attrError("region", err)
 	}
