@@ -2,6 +2,8 @@ package s3bucket
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
 	"github.com/converge-agent/converge/objectstore"
 	"github.com/converge-agent/converge/resources"
@@ -67,6 +69,23 @@ func putBlock(bucket string, when phase, shown resources.AttrDiff, to objectstor
 		do: func(ctx context.Context, s *objectstore.Store) error {
 			return s.PutPublicAccessBlock(ctx, bucket, to)
 		},
+	}
+}
+
+// wouldFree reports whether the steps take away a block that holds back statements of others, which were never seen to be harmless.
+func (st *state) wouldFree(steps []step) bool {
+	opens := slices.ContainsFunc(steps, func(s step) bool { return s.phase == opening })
+	return opens && len(st.Foreign) > 0 && (st.Probes == nil || st.Probes.Others != st.Others)
+}
+
+// locked is the change while the block stays for the sake of these statements: nobody but a person knows what they are to allow.
+func (b *bucket) locked(st *state) resources.Change {
+	return resources.Change{
+		Action: resources.Blocked,
+		Summary: fmt.Sprintf("%s: to open it would let everybody do what statements of its policy allow that are not converge's: %q",
+			b.Name, st.Foreign),
+		Notes: []string{"The public access block of the bucket holds them back now. Take them out of the policy; or, if they are meant, " +
+			"take the block off in the provider's console: converge then looks at the bucket from outside."},
 	}
 }
 

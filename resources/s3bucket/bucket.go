@@ -201,6 +201,8 @@ func (b *bucket) Diff(s resources.State) resources.Change {
 		return b.blocked(st)
 	case st.Missing:
 		c.Action, do.steps = resources.Create, append([]step{b.creation()}, do.steps...)
+	case st.wouldFree(do.steps):
+		return b.locked(st)
 	case len(do.steps) > 0:
 		c.Action = resources.Update
 	case unconnected != "" && !do.key:

@@ -282,3 +282,37 @@ func TestDiffOfACustomDomain(t *testing.T) {
 		total(t, c)
 	}
 }
+
+// TestLaw8ABlockHoldsBackStatementsOfOthers: a block is not taken away while the policy has a public statement of others that it
+// holds back, unless that was in force before, and the bucket seen to be as it is to be.
+func TestLaw8ABlockHoldsBackStatementsOfOthers(t *testing.T) {
+	w, _ := at(t, "aws", publicObjects)
+	for _, name := range []string{"cors", "lifecycle", "versioning"} {
+		delete(w, name)
+	}
+	b, _ := mustMake(t, w)
+	for _, tt := range []struct {
+		name   string
+		block  objectstore.PublicAccessBlock
+		others []string
+		probes *probes
+		want   resources.Action
+	}{
+		{"without any", allOn, nil, nil, resources.Update},
+		{"locked, with one", allOn, []string{theirs}, nil, resources.Blocked},
+		{"half open, with one", halfOpen, []string{theirs}, nil, resources.Blocked},
+		{"open, with one", objectstore.PublicAccessBlock{}, []string{theirs}, nil, resources.Update},
+		{"with another than was in force", allOn, []string{theirs}, &probes{Others: "x"}, resources.Blocked},
+		{"with the one that was in force", allOn, []string{theirs}, &probes{Others: policyOf(t, true, theirs).ForeignDigest()}, resources.Update},
+	} {
+		p := policyOf(t, true, tt.others...)
+		st := &state{found: as(p, tt.block, objectstore.OwnerEnforced), Foreign: p.Foreign(), Others: p.ForeignDigest(), Probes: tt.probes, Now: now}
+		c := b.Diff(st)
+		if c.Action != tt.want {
+			t.Errorf("%s: %s, want %s", tt.name, c.Action, tt.want)
+		}
+		if c.Action == resources.Blocked && (!strings.Contains(c.Summary, "Theirs") || len(c.Notes) == 0 || len(c.Effects) > 0) {
+			t.Errorf("%s: %q, %q, %d effects", tt.name, c.Summary, c.Notes, len(c.Effects))
+		}
+	}
+}
