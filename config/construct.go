@@ -9,6 +9,7 @@ import (
 	"github.com/converge-agent/converge/diag"
 	"github.com/converge-agent/converge/resources"
 	"github.com/converge-agent/converge/secret"
+	"github.com/hashicorp/hcl/v2"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
 )
@@ -100,7 +101,12 @@ func (e *evaluator) findFirst(u *unit, i *instance, config cty.Value, attr strin
 	}
 	ctx, cancel := resources.Within(e.ctx, i.timeout)
 	defer cancel()
-	found, err := u.block.kind.Find(ctx, *e.env, config)
+	found, note, err := u.block.kind.Find(ctx, *e.env, config)
+	if note != "" {
+		e.warnings = append(e.warnings, &hcl.Diagnostic{
+			Severity: hcl.DiagWarning, Summary: "Not asked anew for " + attr, Detail: i.address.String() + ": " + note + ".", Subject: u.at.Ptr(),
+		})
+	}
 	if err == nil {
 		i.asked = attr
 		i.facts, err = digestOf(plainData(found, true))

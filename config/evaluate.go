@@ -53,7 +53,7 @@ func (c *Config) Evaluate(ctx context.Context, env resources.ReadEnv) ([]resourc
 		return nil, append(diags, fromError("Interrupted", err)...)
 	}
 	c.unmanaged = e.unmanaged()
-	return e.nodes(), append(diags, e.secrets.diags...)
+	return e.nodes(), slices.Concat(diags, e.secrets.diags, e.warnings)
 }
 
 func loadedWithErrors() hcl.Diagnostics {
@@ -79,6 +79,7 @@ type evaluator struct {
 	asked     int                    // how often something came up that only the host can tell
 	settled   map[string]bool        // by the ids of local values and blocks: nothing of them is the host's to tell
 	diags     hcl.Diagnostics        // of Validate
+	warnings  hcl.Diagnostics        // of what was found outside
 }
 
 func (c *Config) evaluator() *evaluator {

@@ -47,6 +47,20 @@ func TestWhatIsFoundBeforePlanning(t *testing.T) {
 	}
 }
 
+// TestANoteOfWhatWasFoundIsAWarning: that what was found is an old answer, say.
+func TestANoteOfWhatWasFoundIsAWarning(t *testing.T) {
+	w := one(asking)
+	w.host = map[string]host.File{"/places/e2": text("here")}
+	if diags := w.warnings(t); len(diags) > 0 {
+		t.Errorf("warned without a note: %v", diags)
+	}
+	w.note = "it is that of yesterday"
+	diags := w.warnings(t)
+	if len(diags) != 1 || diags.HasErrors() || diags[0].Detail != "asker.a: it is that of yesterday." || diags[0].Subject.Start.Line != 2 {
+		t.Errorf("warned was %v", diags)
+	}
+}
+
 // TestWhatCannotBeFound fails its users and nothing else.
 func TestWhatCannotBeFound(t *testing.T) {
 	for name, src := range map[string]string{

@@ -24,6 +24,7 @@ type thing struct {
 
 // world is a loader with kinds, a host, and a record of the facts that were read.
 type world struct {
+	note  string               // of what is found
 	files map[string]string    // of the configuration
 	host  map[string]host.File // what the host's View shows
 	env   map[string]string
@@ -63,6 +64,14 @@ func (w *world) load(path string) (*config.Config, hcl.Diagnostics) {
 }
 
 // evaluate loads and evaluates, and fails the test on any error that stops all.
+// warnings are the warnings of an evaluation.
+func (w *world) warnings(t *testing.T) hcl.Diagnostics {
+	t.Helper()
+	c, _ := w.load("site.hcl")
+	_, diags := c.Evaluate(context.Background(), resources.ReadEnv{Files: w.view})
+	return diags
+}
+
 func (w *world) evaluate(t *testing.T) map[string]resources.Node {
 	t.Helper()
 	nodes := map[string]resources.Node{}
@@ -163,17 +172,17 @@ func (w *world) askerKind() *resources.Kind {
 			}
 			return ""
 		},
-		Find: func(_ context.Context, env resources.ReadEnv, c cty.Value) (cty.Value, error) {
+		Find: func(_ context.Context, env resources.ReadEnv, c cty.Value) (cty.Value, string, error) {
 			of := secret.FromValue(c.GetAttr("of"))
 			if of.Missing() != nil {
-				return cty.NilVal, of.Missing()
+				return cty.NilVal, "", of.Missing()
 			}
 			w.facts = append(w.facts, of.Reveal())
 			f, err := env.Files.Lookup("/places/" + of.Reveal())
 			if err != nil || f == nil {
-				return cty.NilVal, diag.New("ask for a place", "nobody answers", "Write place.")
+				return cty.NilVal, "", diag.New("ask for a place", "nobody answers", "Write place.")
 			}
-			return cty.StringVal(string(f.Content)), nil
+			return cty.StringVal(string(f.Content)), w.note, nil
 		},
 		New: func(_ resources.Address, c cty.Value) (resources.Resource, cty.Value, error) {
 			if c.GetAttr("size").RawEquals(cty.StringVal("wrong")) {

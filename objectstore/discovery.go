@@ -49,11 +49,8 @@ type kept struct {
 // endpoint is what a provider told.
 type endpoint struct {
 	Address string    `json:"address"` // "https://m2s0.tx11.idrivee2-3.com"
-	At      time.Time `json:"at"`      // when it was told so last, to the day
+	At      time.Time `json:"at"`      // when it was told so first
 }
-
-// fresh is how old At may become before it is written anew.
-const fresh = 24 * time.Hour
 
 // discoveryTime bounds one question, its answer read, and maxAnswer that in bytes.
 const (
@@ -68,12 +65,12 @@ const (
 )
 
 // Find asks the provider p for the endpoint of an access key, and trusts the authorities in caFile besides the system's. Where
-// there is no answer, or none that can be, the last one holds, whatever its age. Errors are *diag.Error: a missing key, or a
-// question that was never answered.
-func (e *Endpoints) Find(ctx context.Context, p *Provider, caFile string, id secret.String, now time.Time) (string, error) {
+// there is no answer, or none that can be, the last one holds, whatever its age, and note says so; else it is "". Errors are
+// *diag.Error: a missing key, or a question that was never answered.
+func (e *Endpoints) Find(ctx context.Context, p *Provider, caFile string, id secret.String, now time.Time) (found, note string, err error) {
 	doing := fmt.Sprintf("ask %s for the endpoint of access_key_id", p.Title)
 	if m := id.Missing(); m != nil {
-		return "", diag.Wrap(m, doing, m.Fix)
+		return "", "", diag.Wrap(m, doing, m.Fix)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -88,14 +85,15 @@ func (e *Endpoints) Find(ctx context.Context, p *Provider, caFile string, id sec
 	told, err := e.ask(ctx, p, caFile, id, tries)
 	switch {
 	case err != nil && (known.Address == "" || ctx.Err() != nil):
-		return "", diag.Wrap(err, doing, "Write endpoint into the object_store: the provider's console shows it for each region.")
+		return "", "", diag.Wrap(err, doing, "Write endpoint into the object_store: the provider's console shows it for each region.")
 	case err != nil:
-		return known.Address, nil
-	case told != known.Address || now.Sub(known.At).Abs() >= fresh:
+		return known.Address, fmt.Sprintf("%s was asked for the endpoint of access_key_id, and the last answer is used, %s, first given on %s: %s",
+			p.Title, known.Address, known.At.Format(time.DateOnly), err), nil
+	case told != known.Address: // the same answer is not written again
 		all.Endpoints[name] = endpoint{Address: told, At: now.UTC().Truncate(time.Second)}
 		e.save(all)
 	}
-	return told, nil
+	return told, "", nil
 }
 
 // load returns what is kept. What cannot be read counts as nothing: the provider is asked in any case.

@@ -30,6 +30,7 @@ type told struct {
 	server   *httptest.Server
 	kept     map[string][]byte
 	saved    int
+	note     string // of the last question
 
 	mu     sync.Mutex
 	asked  int
@@ -78,7 +79,9 @@ func (d *told) says(host string) {
 
 func (d *told) find(at time.Time) (string, error) {
 	d.Helper()
-	return d.Find(d.Context(), d.provider, d.ca, secret.New(discoveredKey), at)
+	found, note, err := d.Find(d.Context(), d.provider, d.ca, secret.New(discoveredKey), at)
+	d.note = note
+	return found, err
 }
 
 func (d *told) want(at time.Time, endpoint string) {
@@ -101,16 +104,19 @@ func TestEndpointsAreAskedForAndKept(t *testing.T) {
 	if d.saved != 1 || d.asked != 2 {
 		t.Errorf("the same answer on the same day: saved %d times, asked %d", d.saved, d.asked)
 	}
-	d.want(start.Add(25*time.Hour), first)
-	if d.saved != 2 {
-		t.Error("the date was not kept anew after a day")
+	d.want(start.Add(10000*time.Hour), first)
+	if d.saved != 1 || d.note != "" {
+		t.Errorf("the same answer a year later: saved %d times, note %q", d.saved, d.note)
 	}
 	d.says("q0y5.fra.idrivee2-8.com")
 	d.want(start.Add(26*time.Hour), second)
 	d.server.Close()
 	d.want(start.Add(10000*time.Hour), second)
+	if d.saved != 2 || !strings.Contains(d.note, second+", first given on 2026-11-22: ") || strings.Contains(d.note, discoveredKey) {
+		t.Errorf("without an answer: saved %d times, note %q", d.saved, d.note)
+	}
 	asked := d.asked
-	if _, err := d.Find(t.Context(), d.provider, d.ca, secret.New("another"), start); err == nil || !strings.Contains(diag.Fix(err), "endpoint") {
+	if _, _, err := d.Find(t.Context(), d.provider, d.ca, secret.New("another"), start); err == nil || !strings.Contains(diag.Fix(err), "endpoint") {
 		t.Errorf("a key of which nothing is known, and nobody to ask: %v", err)
 	}
 	if d.asked != asked {
@@ -211,7 +217,7 @@ func TestEndpointsWithWrongRecords(t *testing.T) {
 func TestEndpointsOfAMissingKey(t *testing.T) {
 	d := newTold(t)
 	missing := &secret.Missing{Name: `credential("e2.id")`, Err: errors.New("nowhere"), Fix: "Write it."}
-	if _, err := d.Find(t.Context(), d.provider, d.ca, secret.Absent(missing), time.Now()); !errors.Is(err, missing) || d.asked != 0 {
+	if _, _, err := d.Find(t.Context(), d.provider, d.ca, secret.Absent(missing), time.Now()); !errors.Is(err, missing) || d.asked != 0 {
 		t.Errorf("asked %d times: %v", d.asked, err)
 	}
 }

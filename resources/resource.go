@@ -30,8 +30,9 @@ type Kind struct {
 	// Ask, of a kind with New, names the attribute that was not written and that only somebody outside can tell; "" where what is
 	// written suffices. It is pure. Find then finds its value before planning, and New gets it as if it had been written. While
 	// validating nobody is asked: New gets a null, and leaves the exports unknown that come of it.
-	Ask  func(config cty.Value) (attr string)
-	Find func(ctx context.Context, env ReadEnv, config cty.Value) (cty.Value, error)
+	Ask func(config cty.Value) (attr string)
+	// Find's note is what somebody should know of the value, such as that it is an old one; "" for nothing.
+	Find func(ctx context.Context, env ReadEnv, config cty.Value) (found cty.Value, note string, err error)
 
 	// New makes the resource and its exports from a checked configuration: every attribute present, of its type, null or
 	// its default where it was not written. It is pure. A nil Resource is a kind that only exports, such as a store.

@@ -24,7 +24,7 @@ func Kind(endpoints *objectstore.Endpoints) *resources.Kind {
 		Scope:   resources.Instance,
 		New:     newStore,
 		Ask:     ask,
-		Find: func(ctx context.Context, env resources.ReadEnv, written cty.Value) (cty.Value, error) {
+		Find: func(ctx context.Context, env resources.ReadEnv, written cty.Value) (cty.Value, string, error) {
 			return find(ctx, endpoints, env, written)
 		},
 	}
@@ -115,25 +115,25 @@ func read(written cty.Value) (c config, p *objectstore.Provider, err error) {
 	return c, p, nil
 }
 
-// ask names the endpoint where the provider has to be asked for it.
+// ask names the endpoint where the provider has to be asked for it. It is not asked about what is no key.
 func ask(written cty.Value) string {
 	c, p, err := read(written)
-	if err == nil && c.Endpoint == "" && p.Discovery != "" {
+	if err == nil && c.Endpoint == "" && p.Discovery != "" && p.CheckKeyID(c.AccessKeyID) == nil {
 		return "endpoint"
 	}
 	return ""
 }
 
-func find(ctx context.Context, endpoints *objectstore.Endpoints, env resources.ReadEnv, written cty.Value) (cty.Value, error) {
+func find(ctx context.Context, endpoints *objectstore.Endpoints, env resources.ReadEnv, written cty.Value) (cty.Value, string, error) {
 	c, p, err := read(written)
 	if err != nil {
-		return cty.NilVal, err
+		return cty.NilVal, "", err
 	}
-	found, err := endpoints.Find(ctx, p, c.CAFile, c.AccessKeyID, env.Clock.Now())
+	found, note, err := endpoints.Find(ctx, p, c.CAFile, c.AccessKeyID, env.Clock.Now())
 	if err != nil {
-		return cty.NilVal, err
+		return cty.NilVal, "", err
 	}
-	return cty.StringVal(found), nil
+	return cty.StringVal(found), note, nil
 }
 
 func newStore(_ resources.Address, written cty.Value) (resources.Resource, cty.Value, error) {

@@ -221,6 +221,7 @@ func TestOnlyTheProviderKnows(t *testing.T) {
 		"written":       {"provider": "idrive-e2", "endpoint": "https://m2s0.tx11.idrivee2-3.com"},
 		"known":         {"provider": "backblaze-b2", "region": "us-west-001"},
 		"nobody to ask": {"provider": "minio"},
+		"no key":        {"provider": "idrive-e2", "access_key_id": "two words"},
 	} {
 		if _, attr := asks(attrs); attr != "" {
 			t.Errorf("%s: asked for %q", name, attr)

@@ -33,9 +33,12 @@ func TestEndpointThatTheProviderTells(t *testing.T) {
 	table, _ := objectstore.Lookup("idrive-e2")
 	p := *table
 	p.Discovery = s.Discovery
+	var notes []string
 	find := func(id string) (string, error) {
 		e := objectstore.Endpoints{Kept: records} // of a run of its own
-		return e.Find(t.Context(), &p, l.CAFile, secret.New(id), time.Now())
+		found, note, err := e.Find(t.Context(), &p, l.CAFile, secret.New(id), time.Now())
+		notes = append(notes, note)
+		return found, err
 	}
 	if got, err := find(s.AgentKey); err != nil || got != s.Endpoint {
 		t.Fatalf("found %q, %v; want %q", got, err, s.Endpoint)
@@ -46,6 +49,9 @@ func TestEndpointThatTheProviderTells(t *testing.T) {
 	l.Close()
 	if got, err := find(s.AgentKey); err != nil || got != s.Endpoint {
 		t.Errorf("without the service: %q, %v", got, err)
+	}
+	if notes[0] != "" || !strings.Contains(notes[2], "the last answer is used, "+s.Endpoint) {
+		t.Errorf("noted was %q", notes)
 	}
 	text, err := records.Load("endpoints.json")
 	if err != nil || strings.Contains(string(text), s.AgentKey) || !strings.Contains(string(text), s.Endpoint) {
