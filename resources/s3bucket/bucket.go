@@ -152,10 +152,14 @@ func (b *bucket) readRecords(env resources.ReadEnv, st *state) error {
 
 func (b *bucket) address() string { return b.Store.BucketURL(b.Name) }
 
-// digest stands for all that decides what the probes must find; no key is in it.
+// digest stands for all that decides what the probes must find; no key is in it. What is relied on of the store is in it, so that
+// an override that claims more than the store does is found out before anything relies on that.
 func (b *bucket) digest() string {
 	prefixes := slices.Sorted(slices.Values(b.policyPrefixes()))
-	decides := []any{b.address(), b.Store.Provider, b.Access, prefixes, b.probes().PrivatePrefixes}
+	p := b.provider
+	decides := []any{
+		b.address(), b.Store.Provider, b.Access, prefixes, b.probes().PrivatePrefixes, p.Public.String(), p.ConditionalWrites, p.BatchDelete,
+	}
 	if url := b.publicURL(); url != "" {
 		decides = append(decides, url)
 	}

@@ -120,6 +120,15 @@ func TestDiff(t *testing.T) {
 	}
 }
 
+// overridden is the store of minioBucket with overrides of the table.
+func overridden(over map[string]string) cty.Value {
+	attrs := minioBucket()["store"].AsValueMap()
+	for name, text := range over {
+		attrs[name] = cty.StringVal(text)
+	}
+	return cty.ObjectVal(attrs)
+}
+
 // TestDigestFollowsWhatDecides: new settings are probed anew, and new keys are not.
 func TestDigestFollowsWhatDecides(t *testing.T) {
 	digest := func(change map[string]cty.Value) string {
@@ -132,10 +141,13 @@ func TestDigestFollowsWhatDecides(t *testing.T) {
 	}
 	base := digest(nil)
 	for name, change := range map[string]map[string]cty.Value{
-		"name":     {"name": cty.StringVal("another-bucket")},
-		"access":   {"access": cty.StringVal("private")},
-		"prefixes": {"public_prefixes": stringList([]string{"cache/"})},
-		"store":    {"store": storeRef("minio", "https://127.0.0.1:9001", true)},
+		"name":        {"name": cty.StringVal("another-bucket")},
+		"access":      {"access": cty.StringVal("private")},
+		"prefixes":    {"public_prefixes": stringList([]string{"cache/"})},
+		"store":       {"store": storeRef("minio", "https://127.0.0.1:9001", true)},
+		"an override": {"store": overridden(map[string]string{"conditional_writes": "false"})},
+		"another":     {"store": overridden(map[string]string{"batch_delete": "false"})},
+		"the way":     {"store": overridden(map[string]string{"public_by": "object-acl"})},
 	} {
 		if digest(change) == base {
 			t.Errorf("another %s has the same digest: it would not be probed", name)
