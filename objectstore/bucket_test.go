@@ -92,3 +92,31 @@ func TestDocumentRequests(t *testing.T) {
 		t.Errorf("sent  %s\nwant  %s", put, want)
 	}
 }
+
+// TestLifecycleKeepsWhatGoesWithIt: the header that says which objects the transitions of others leave alone.
+func TestLifecycleKeepsWhatGoesWithIt(t *testing.T) {
+	for _, had := range []string{"varies_by_storage_class", ""} {
+		put := "nothing"
+		s := serve(t, "minio", func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPut {
+				put = r.Header.Get("X-Amz-Transition-Default-Minimum-Object-Size")
+				if strings.Contains(strings.ToLower(r.Header.Get("Authorization")), "x-amz-transition") != (had != "") {
+					t.Errorf("signed was %s", r.Header.Get("Authorization"))
+				}
+				return
+			}
+			if had != "" {
+				w.Header().Set("X-Amz-Transition-Default-Minimum-Object-Size", had)
+			}
+			_, _ = io.WriteString(w, "<LifecycleConfiguration><Rule><ID>theirs</ID></Rule></LifecycleConfiguration>")
+		})
+		rules, err := s.GetRules(t.Context(), "media", Lifecycle)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ours := LifecycleRule{HiddenVersionsDays: 7}.Rule()
+		if err := s.PutRules(t.Context(), "media", rules.With(ours, ours)); err != nil || put != had {
+			t.Errorf("it had %q, and %q went out: %v", had, put, err)
+		}
+	}
+}

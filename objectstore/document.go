@@ -20,37 +20,51 @@ import (
 // maxDocument is more than any document of a bucket may have, in bytes (Amazon S3 User Guide: 64 KB for CORS).
 const maxDocument = 4 << 20
 
+// leastSize is a header that goes with a lifecycle: which objects its transitions leave where they are. Without it a PUT sets
+// Amazon's default of today, and rules of others would move other objects than before (Amazon S3 API Reference,
+// PutBucketLifecycleConfiguration).
+const leastSize = "X-Amz-Transition-Default-Minimum-Object-Size"
+
+// document is one of a bucket's XML documents.
+type document struct {
+	text      []byte
+	leastSize string // the header of that name; "" where there is none
+}
+
 // document asks for, sets or deletes one of a bucket's XML documents, byte by byte as it stands. The SDK's own calls would
 // drop what the SDK does not know of it, and a rule of somebody else's that lost its filter could delete what it was not to.
-func (s *Store) document(ctx context.Context, operation, method, bucket, subresource string, body []byte) (answer []byte, err error) {
+func (s *Store) document(ctx context.Context, operation, method, bucket, subresource string, sent document) (answer document, err error) {
 	err = s.do(ctx, operation, func(ctx context.Context) (err error) {
-		answer, err = s.askDocument(ctx, method, bucket, subresource, body)
+		answer, err = s.askDocument(ctx, method, bucket, subresource, sent)
 		return err
 	})
 	return answer, err
 }
 
-func (s *Store) askDocument(ctx context.Context, method, bucket, subresource string, body []byte) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, method, s.cfg.BucketURL(bucket)+"/?"+subresource+"=", bytes.NewReader(body))
+func (s *Store) askDocument(ctx context.Context, method, bucket, subresource string, sent document) (document, error) {
+	req, err := http.NewRequestWithContext(ctx, method, s.cfg.BucketURL(bucket)+"/?"+subresource+"=", bytes.NewReader(sent.text))
 	if err != nil {
-		return nil, err
+		return document{}, err
 	}
-	if err := s.sign(ctx, req, body); err != nil {
-		return nil, err
+	if sent.leastSize != "" {
+		req.Header.Set(leastSize, sent.leastSize)
+	}
+	if err := s.sign(ctx, req, sent.text); err != nil {
+		return document{}, err
 	}
 	resp, err := s.http.Do(req)
 	if err != nil {
-		return nil, err
+		return document{}, err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxDocument))
 	switch {
 	case resp.StatusCode >= 300:
-		return nil, s.refusal(resp, answer)
+		return document{}, s.refusal(resp, answer)
 	case err != nil:
-		return nil, err
+		return document{}, err
 	}
-	return answer, nil
+	return document{text: answer, leastSize: resp.Header.Get(leastSize)}, nil
 }
 
 func (s *Store) sign(ctx context.Context, req *http.Request, body []byte) error {

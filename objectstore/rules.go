@@ -47,8 +47,9 @@ var (
 
 // Rules are all rules of one kind that a bucket has.
 type Rules struct {
-	kind *RuleKind
-	list []Rule
+	kind      *RuleKind
+	list      []Rule
+	leastSize string // document.leastSize
 }
 
 // Rule is one rule.
@@ -61,7 +62,7 @@ type Rule struct {
 // GetRules returns the bucket's rules of a kind, none where there are none.
 func (s *Store) GetRules(ctx context.Context, bucket string, kind *RuleKind) (*Rules, error) {
 	doing := fmt.Sprintf("read the %s of the bucket %s", kind.Name, bucket)
-	answer, err := s.document(ctx, kind.Read, http.MethodGet, bucket, kind.query, nil)
+	answer, err := s.document(ctx, kind.Read, http.MethodGet, bucket, kind.query, document{})
 	var r *reply
 	if errors.As(err, &r) && r.code == kind.none {
 		return &Rules{kind: kind}, nil
@@ -69,10 +70,11 @@ func (s *Store) GetRules(ctx context.Context, bucket string, kind *RuleKind) (*R
 	if err != nil {
 		return nil, s.failed(doing, err)
 	}
-	rules, err := parseRules(kind, answer)
+	rules, err := parseRules(kind, answer.text)
 	if err != nil {
 		return nil, diag.Wrap(err, doing, "Look at it in the provider's console. Nothing was changed.")
 	}
+	rules.leastSize = answer.leastSize
 	return rules, nil
 }
 
@@ -81,9 +83,9 @@ func (s *Store) PutRules(ctx context.Context, bucket string, rules *Rules) error
 	kind := rules.kind
 	var err error
 	if len(rules.list) == 0 {
-		_, err = s.document(ctx, kind.Remove, http.MethodDelete, bucket, kind.query, nil)
+		_, err = s.document(ctx, kind.Remove, http.MethodDelete, bucket, kind.query, document{})
 	} else {
-		_, err = s.document(ctx, kind.Write, http.MethodPut, bucket, kind.query, rules.encode())
+		_, err = s.document(ctx, kind.Write, http.MethodPut, bucket, kind.query, document{rules.encode(), rules.leastSize})
 	}
 	return s.failed(fmt.Sprintf("set the %s of the bucket %s", kind.Name, bucket), err)
 }
@@ -107,7 +109,7 @@ func (r *Rules) ours(like *Rule) int {
 // With returns the rules with ours in the place of what there was of it, and without it where ours is nil; like is what ours
 // was when it was set, by which it is known at a store that keeps no ids.
 func (r *Rules) With(ours, like *Rule) *Rules {
-	out := &Rules{kind: r.kind, list: slices.Clone(r.list)}
+	out := &Rules{kind: r.kind, list: slices.Clone(r.list), leastSize: r.leastSize}
 	at := r.ours(like)
 	if at < 0 {
 		at = len(out.list)
