@@ -1,9 +1,11 @@
 package lab
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -105,26 +107,39 @@ func (s *S3) asRoot(method, bucket, key string, query url.Values, body []byte, h
 	return s.roundTrip(r, c)
 }
 
-// statusWriter remembers the status of an answer.
+// statusWriter counts an answer once, by its status, before anything of it is sent: who has the answer finds it counted. One that is
+// never sent counts as status 0.
 type statusWriter struct {
 	http.ResponseWriter
-	status int
+	count   func(status int)
+	counted bool
 }
 
-// WriteHeader passes the status on and remembers the final one.
+func (w *statusWriter) answers(status int) {
+	if !w.counted {
+		w.counted = true
+		w.count(status)
+	}
+}
+
+// WriteHeader counts and passes on a status; those below 200 are not final.
 func (w *statusWriter) WriteHeader(status int) {
-	if status >= 200 && w.status == 0 {
-		w.status = status
+	if status >= 200 {
+		w.answers(status)
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *statusWriter) Write(b []byte) (int, error) {
-	if w.status == 0 {
-		w.status = http.StatusOK
-	}
+	w.answers(http.StatusOK)
 	return w.ResponseWriter.Write(b)
 }
 
-// Unwrap lets http.ResponseController reach the connection.
+// Hijack gives the connection away, to be broken off.
+func (w *statusWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	w.answers(0)
+	return http.NewResponseController(w.ResponseWriter).Hijack()
+}
+
+// Unwrap lets http.ResponseController reach the rest of the connection.
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -293,10 +293,10 @@ type domainServer struct {
 
 // ServeHTTP answers one request of a browser. It counts as "PublicGetObject", and faults touch it as they do the store.
 func (d *domainServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	counted := &statusWriter{ResponseWriter: w}
+	counted := &statusWriter{ResponseWriter: w, count: func(status int) { d.store.count("PublicGetObject", status) }}
 	d.store.serves(1)
 	defer func() {
-		d.store.count("PublicGetObject", counted.status)
+		counted.answers(0)
 		d.store.serves(-1)
 	}()
 	if f := d.store.faultFor(r); f != nil {

@@ -149,10 +149,10 @@ func (l *Lab) S3(_ context.Context, p Personality) (*S3, error) {
 // ServeHTTP answers one request of a client. It is exported for net/http alone.
 func (s *S3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := parseCall(r, s.rules.domains())
-	counted := &statusWriter{ResponseWriter: w}
+	counted := &statusWriter{ResponseWriter: w, count: func(status int) { s.count(c.operation, status) }}
 	s.serves(1)
 	defer func() { // a fault may leave by a panic
-		s.count(c.operation, counted.status)
+		counted.answers(0)
 		s.serves(-1)
 	}()
 	if f := s.faultFor(r); f != nil {
@@ -267,7 +267,8 @@ func (s *S3) appMay(action, resource string) bool {
 }
 
 // Requests returns how many requests came since the store began or ResetRequests was called, by operation and class of
-// status: "PutObject 2xx". Answers that were lost on purpose count as "PutObject lost".
+// status: "PutObject 2xx". Answers that were lost on purpose count as "PutObject lost". An answer is counted before it is sent, so
+// that the requests of who has all answers are counted.
 func (s *S3) Requests() map[string]int64 {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
