@@ -346,8 +346,8 @@ func TestCancelledIssuanceEndsSoon(t *testing.T) {
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
 		}
-	case <-time.After(time.Minute):
-		t.Fatal("it went on for a minute")
+	case <-time.After(5 * time.Minute):
+		t.Fatal("it went on for minutes")
 	}
 	if nginxtest.Answers(h.port) {
 		t.Error("the listener for challenges stayed open")

@@ -410,6 +410,7 @@ func TestBucketThatExistsAlready(t *testing.T) {
 
 func TestBucketThatIsGoneIsNotMadeAgain(t *testing.T) {
 	providers(t, func(t *testing.T, s *site) {
+		earlier := time.Now().UTC().Format(time.DateOnly) // the day may end meanwhile
 		s.bucket["create"] = cty.False
 		if c := s.must(t, resources.Blocked); !strings.Contains(c.Summary, "create = false") {
 			t.Errorf("summary = %q", c.Summary)
@@ -418,7 +419,8 @@ func TestBucketThatIsGoneIsNotMadeAgain(t *testing.T) {
 		s.must(t, resources.Create)
 		s.deleteBucket(t)
 		c := s.must(t, resources.Blocked)
-		if !strings.Contains(c.Summary, "is gone; it existed on "+time.Now().UTC().Format(time.DateOnly)) || len(c.Notes) == 0 {
+		existed := "is gone; it existed on "
+		if !strings.Contains(c.Summary, existed+earlier) && !strings.Contains(c.Summary, existed+time.Now().UTC().Format(time.DateOnly)) || len(c.Notes) == 0 {
 			t.Errorf("summary = %q, notes = %q", c.Summary, c.Notes)
 		}
 		if got := s.s3.Buckets(); len(got) > 0 {
@@ -503,7 +505,7 @@ func TestStoreThatIsDown(t *testing.T) {
 	s.store["endpoint"] = cty.StringVal("https://127.0.0.1:1")
 	start := time.Now()
 	s.fails(t, objectstore.ErrUnreachable, "connection refused", "curl")
-	if took := time.Since(start); took > time.Minute {
+	if took := time.Since(start); took > 5*time.Minute {
 		t.Errorf("a plan against a store that is down took %s", took)
 	}
 	s.store["endpoint"] = cty.StringVal(s.s3.Endpoint)

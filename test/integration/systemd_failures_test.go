@@ -57,7 +57,7 @@ func (a *app) killWhen(condition func() bool) {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	for deadline := time.Now().Add(2 * time.Minute); !condition(); {
+	for deadline := time.Now().Add(5 * time.Minute); !condition(); {
 		if time.Now().After(deadline) {
 			a.t.Error("converge was not seen to come that far")
 			break

@@ -432,7 +432,7 @@ func (w *world) browser(caFile, addr string) *http.Client {
 		},
 	}
 	w.t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport, Timeout: time.Minute}
+	return &http.Client{Transport: transport, Timeout: 5 * time.Minute}
 }
 
 // visit gets a path of the media site as a browser does.

@@ -94,7 +94,7 @@ func (g *gateway) taken(bucket string, by *S3) bool {
 
 // ready waits until the gateway takes connections.
 func (g *gateway) ready(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()

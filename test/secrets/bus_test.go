@@ -56,7 +56,7 @@ func (m *busMonitor) drain(t *testing.T) []string {
 	if err := conn.Emit("/mark", markInterface+".Now", mark); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(time.Millisecond) {
 		if before, found := m.until(mark); found {
 			return before
 		}

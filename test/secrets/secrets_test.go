@@ -298,7 +298,7 @@ func (w *world) interruptions() {
 
 // signalHanging waits until the program that hangs has been started, and signals converge.
 func (w *world) signalHanging(pid int, signal syscall.Signal) {
-	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		text, err := os.ReadFile("/run/hanging")
 		if err != nil {
 			continue

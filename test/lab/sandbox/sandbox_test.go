@@ -63,7 +63,7 @@ func get(t *testing.T, c *dbus.Conn, unit string) map[string]any {
 // eventually waits until a unit's property has a value.
 func eventually(t *testing.T, c *dbus.Conn, unit, name, want string) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		got := fmt.Sprint(get(t, c, unit)[name])
 		if got == want {
 			return
@@ -136,7 +136,7 @@ func TestUnitOfAnotherUser(t *testing.T) {
 
 func waitFor(t *testing.T, log, text string) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		if b, err := os.ReadFile(log); err == nil && strings.Contains(string(b), text) {
 			return
 		}
