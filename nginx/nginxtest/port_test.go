@@ -7,11 +7,13 @@ func TestPortsAreGivenOnce(t *testing.T) {
 	var port int
 	t.Run("one test", func(t *testing.T) {
 		port = FreePort(t)
-		if taken(t, port) || reserve(t, port) {
+		if _, err := reserve(port); err == nil || taken(port) {
 			t.Errorf("%d is taken, or given away twice", port)
 		}
 	})
-	if !reserve(t, port) {
-		t.Errorf("%d is not free after its test", port)
+	release, err := reserve(port)
+	if err != nil {
+		t.Fatalf("%d is not free after its test: %v", port, err)
 	}
+	release()
 }

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/converge-agent/converge/test/lab"
 	"github.com/converge-agent/converge/test/lab/rgw"
@@ -77,5 +78,8 @@ func client(caFile string) (*http.Client, error) {
 	if !pool.AppendCertsFromPEM(pem) {
 		return nil, errors.New("the CA file holds no certificate")
 	}
-	return &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}, nil
+	return &http.Client{Transport: &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: pool},
+		IdleConnTimeout: 10 * time.Second, // long before the gateway closes a connection, which a PUT could just be using
+	}}, nil
 }

@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,6 +15,8 @@ import (
 	"strings"
 	"text/template"
 	"time"
+
+	"github.com/converge-agent/converge/nginx/nginxtest"
 )
 
 // Options says what a gateway is made of.
@@ -35,15 +36,16 @@ type Server struct {
 
 	dir       string
 	processes []*process // in the order of their start
+	release   []func()   // its ports
 }
 
 // User is somebody with a key. Buckets belong to who created them.
 type User struct{ Key, Secret string }
 
 // started bounds each step of the start: minutes, because a machine may be slow, and no test asserts the time.
-const started = 3 * time.Minute
+const started = 5 * time.Minute
 
-// attempts is how often a start is tried: the ports of a try are free when they are chosen, and may be taken when they are
+// attempts is how often a start is tried: a program that is no test may take a port that is free when it is chosen, before it is
 // used.
 const attempts = 3
 
@@ -73,7 +75,10 @@ func (s *Server) Stop() {
 	for i := len(s.processes) - 1; i >= 0; i-- {
 		s.processes[i].kill()
 	}
-	s.processes = nil
+	for _, release := range s.release {
+		release()
+	}
+	s.processes, s.release = nil, nil
 }
 
 // AddUser makes a user.
@@ -84,12 +89,17 @@ func (s *Server) AddUser(ctx context.Context, name string) (User, error) {
 }
 
 func (s *Server) start(ctx context.Context, o Options) error {
-	ports, err := freePorts(2)
-	if err != nil {
-		return err
+	var ports [2]int
+	for i := range ports {
+		port, release, err := nginxtest.ReservePort()
+		if err != nil {
+			return err
+		}
+		ports[i], s.release = port, append(s.release, release)
 	}
-	s.Endpoint = fmt.Sprintf("https://127.0.0.1:%d", ports[1])
-	if err := s.configure(o, ports[0], ports[1]); err != nil {
+	monitor, gateway := ports[0], ports[1]
+	s.Endpoint = fmt.Sprintf("https://127.0.0.1:%d", gateway)
+	if err := s.configure(o, monitor, gateway); err != nil {
 		return err
 	}
 	for _, step := range []func(context.Context) error{s.startMonitor, s.startStore, s.startGateway} {
@@ -185,7 +195,7 @@ func (s *Server) startMonitor(ctx context.Context) error {
 		return err
 	}
 	return s.await(ctx, "ceph-mon", func(ctx context.Context) error {
-		_, err := s.run(ctx, "ceph", "--connect-timeout", "5", "mon", "stat")
+		_, err := s.run(ctx, "ceph", "--connect-timeout", "60", "mon", "stat")
 		return err
 	})
 }
@@ -257,20 +267,6 @@ func (s *Server) run(ctx context.Context, program string, args ...string) ([]byt
 
 func (s *Server) environment() []string {
 	return append(os.Environ(), "CEPH_CONF="+filepath.Join(s.dir, "ceph.conf"))
-}
-
-// freePorts returns ports of the loopback address that nobody listens on.
-func freePorts(n int) ([]int, error) {
-	var ports []int
-	for range n {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = ln.Close() }()
-		ports = append(ports, ln.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
 }
 
 func uuid() string {
