@@ -112,11 +112,13 @@ func costOf(charges []Charge) string {
 	var most float64
 	currency := ""
 	free := map[string][]string{} // classes by what of them is free
+	gratis := false
 	for _, c := range charges {
 		switch {
 		case c.Price == nil:
 			return ""
 		case c.Price.PerThousand == 0:
+			gratis = true
 			continue
 		case c.Price.Free > 0:
 			words := fmt.Sprintf("%s a %s", grouped(c.Price.Free), c.Price.FreePer)
@@ -134,8 +136,8 @@ func costOf(charges []Charge) string {
 	var parts []string
 	for _, words := range slices.Sorted(maps.Keys(free)) {
 		switch {
-		case len(free) > 1:
-			words += " of " + strings.Join(free[words], ", ")
+		case len(free) > 1 || gratis:
+			words += " of " + strings.Join(slices.Sorted(slices.Values(free[words])), ", ")
 		case len(free[words]) > 1:
 			words += " of each"
 		}

@@ -12,8 +12,9 @@ func TestRequestsByClass(t *testing.T) {
 		want     string
 	}{
 		"B2, a plan":        {"backblaze-b2", map[string]int64{"GetBucketAcl": 3, "AnonymousGET": 2}, "3 class C, 2 class B; free up to 2,500 a day of each"},
-		"B2, uploads":       {"backblaze-b2", map[string]int64{"PutObject": 300_000, "ListObjectsV2": 1}, "300,000 class A, 1 class C; free up to 2,500 a day"},
+		"B2, uploads":       {"backblaze-b2", map[string]int64{"PutObject": 300_000, "ListObjectsV2": 1}, "300,000 class A, 1 class C; free up to 2,500 a day of C"},
 		"B2, looks first":   {"backblaze-b2", map[string]int64{"HeadObject": 300_000}, "300,000 class B; free up to 2,500 a day, else about $0.12"},
+		"B2, of each class": {"backblaze-b2", map[string]int64{"PutObject": 3, "GetBucketAcl": 2, "AnonymousGET": 1}, "3 class A, 2 class C, 1 class B; free up to 2,500 a day of B, C"},
 		"B2, nothing paid":  {"backblaze-b2", map[string]int64{"PutObject": 7}, "7 class A; free of charge"},
 		"R2":                {"cloudflare-r2", map[string]int64{"PutObject": 3_000_000, "HeadBucket": 2, "DeleteObject": 1}, "3,000,000 class A, 2 class B, 1 free; free up to 1,000,000 a month of A, 10,000,000 a month of B, else about $13.50"},
 		"AWS, a plan":       {"aws", map[string]int64{"GetBucketPolicy": 4, "ListObjectsV2": 1}, "4 GET, 1 PUT/LIST; less than $0.01"},

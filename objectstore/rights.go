@@ -113,5 +113,14 @@ func (p *Provider) addRights(operations []string, where string) string {
 			rights = append(rights, right)
 		}
 	}
-	return fmt.Sprintf(v.add, strings.Join(rights, " and "), where)
+	return fmt.Sprintf(v.add, enumerated(rights), where)
+}
+
+// enumerated words a list: "a, b and c".
+func enumerated(list []string) string {
+	if len(list) < 2 {
+		return strings.Join(list, "")
+	}
+	last := len(list) - 1
+	return strings.Join(list[:last], ", ") + " and " + list[last]
 }

@@ -174,6 +174,9 @@ func unchanged(r *plans.Report) int {
 	return n
 }
 
+// namedOperations is how many operations a line about requests names. --json has them all.
+const namedOperations = 6
+
 // requestLine words how many requests went out, by operation, most first.
 func requestLine(requests map[string]int64) string {
 	var total int64
@@ -187,9 +190,15 @@ func requestLine(requests map[string]int64) string {
 		}
 		return strings.Compare(a, b)
 	})
-	parts := make([]string, len(ops))
+	var parts []string
+	rest := total
 	for i, op := range ops {
-		parts[i] = fmt.Sprintf("%d %s", requests[op], op)
+		if i == namedOperations && len(ops) > i+1 {
+			parts = append(parts, fmt.Sprintf("%d of %d other operations", rest, len(ops)-i))
+			break
+		}
+		parts = append(parts, fmt.Sprintf("%d %s", requests[op], op))
+		rest -= requests[op]
 	}
 	return fmt.Sprintf("%s (%s)", count(int(total), "request"), strings.Join(parts, ", "))
 }

@@ -103,12 +103,20 @@ func (v *planView) details(c resources.Change) {
 func (v *planView) attr(d resources.AttrDiff) {
 	switch {
 	case d.Added:
-		v.printf("      %s %s = %s\n", v.paint(color.FgGreen)("+"), d.Name, d.After)
+		v.printf("      %s %s = %s\n", v.paint(color.FgGreen)("+"), d.Name, value(d.After))
 	case d.Removed:
-		v.printf("      %s %s = %s\n", v.paint(color.FgRed)("-"), d.Name, d.Before)
+		v.printf("      %s %s = %s\n", v.paint(color.FgRed)("-"), d.Name, value(d.Before))
 	default:
-		v.printf("      %s %s: %s -> %s\n", v.paint(color.FgYellow)("~"), d.Name, d.Before, d.After)
+		v.printf("      %s %s: %s -> %s\n", v.paint(color.FgYellow)("~"), d.Name, value(d.Before), value(d.After))
 	}
+}
+
+// value is how an attribute's value is shown: one that is there and empty must be seen.
+func value(text string) string {
+	if text == "" {
+		return `""`
+	}
+	return text
 }
 
 func (v *planView) effect(e resources.Effect) {
@@ -272,7 +280,7 @@ func tallyOf(p *plans.Plan) planTally {
 		case it.Change.Action.Looks():
 			n.Check++
 		}
-		if !it.Changes() {
+		if !acts(it) {
 			continue
 		}
 		for _, e := range it.Change.Effects {
@@ -286,11 +294,16 @@ func tallyOf(p *plans.Plan) planTally {
 	return n
 }
 
+// acts reports whether applying the plan would do something about an item now, if only to look at what plans do not look at.
+func acts(it *plans.Item) bool {
+	return it.Changes() || it.Err == nil && it.Change.Action.Looks() && !it.Later()
+}
+
 // estimateOf are the requests of a plan whose operations are known.
 func estimateOf(p *plans.Plan) objectstore.Sent {
 	sent := objectstore.Sent{}
 	for _, it := range p.Items {
-		if !it.Changes() {
+		if !acts(it) {
 			continue
 		}
 		for _, e := range it.Change.Effects {
@@ -304,14 +317,17 @@ func estimateOf(p *plans.Plan) objectstore.Sent {
 
 func (v *planView) footer(p *plans.Plan) {
 	n := tallyOf(p)
-	if n.Change == 0 && n.Failed == 0 && n.Later == 0 {
-		v.printf("No changes: this host is as the configuration says (%s%s).\n", count(n.Unchanged+n.Check, "resource"), checksNote(n.Check))
-		return
+	switch {
+	case n.Change > 0 || n.Failed > 0 || n.Later > 0:
+		v.printf("Plan: %s; %d as they should be.\n", tally{
+			{n.Change, "to change", true}, {n.Destructive, "destructive", true}, {n.Check, "to check", false},
+			{n.Later, "later", false}, {n.Failed, "failed", false},
+		}, n.Unchanged)
+	case n.Check > 0: // what a check finds, the plan does not know
+		v.printf("No changes: %s to check by apply; %d as they should be.\n", count(n.Check, "resource"), n.Unchanged)
+	default:
+		v.printf("No changes: this host is as the configuration says (%s).\n", count(n.Unchanged, "resource"))
 	}
-	v.printf("Plan: %s; %d as they should be.\n", tally{
-		{n.Change, "to change", true}, {n.Destructive, "destructive", true}, {n.Check, "to check", false},
-		{n.Later, "later", false}, {n.Failed, "failed", false},
-	}, n.Unchanged)
 	for _, line := range storeLines(estimateOf(p), n.Requests) {
 		v.printf("      about %s.\n", line)
 	}
@@ -373,13 +389,6 @@ func (t tally) String() string {
 		}
 	}
 	return strings.Join(parts, ", ")
-}
-
-func checksNote(n int) string {
-	if n == 0 {
-		return ""
-	}
-	return fmt.Sprintf(", of which apply would check %d", n)
 }
 
 func count(n int, what string) string {
