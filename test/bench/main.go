@@ -188,10 +188,19 @@ func syncRequests(ctx context.Context, agent, dir string) error {
 	if err := os.WriteFile(site, []byte(syncSite(l, s3, instance)), 0o600); err != nil {
 		return err
 	}
-	run := func() (time.Duration, error) {
+	run := func(flags ...string) (time.Duration, error) {
 		s3.ResetRequests()
-		return timed(ctx, dir, []string{agent, "apply", "--auto-approve", "--lock-timeout", "1m", "--state-dir", filepath.Join(dir, "sync-state"), site})
+		args := append([]string{agent, "apply", "--auto-approve", "--lock-timeout", "1m", "--state-dir", filepath.Join(dir, "sync-state")}, flags...)
+		return timed(ctx, dir, append(args, site))
 	}
+	if _, err := run("--target", "s3_bucket.media"); err != nil { // its probes are no requests of the sync
+		return err
+	}
+	var made int64
+	for _, n := range s3.Requests() {
+		made += n
+	}
+	fmt.Printf("| a bucket is made and looked at from outside: requests | %d |\n", made)
 	for _, name := range []string{"first", "no-op"} {
 		took, err := run()
 		if err != nil {
@@ -203,8 +212,8 @@ func syncRequests(ctx context.Context, agent, dir string) error {
 	return nil
 }
 
-// split tells the requests of a sync (objects put, looked at and listed with a key) from those about the bucket, whose
-// probes of what strangers may do are refused.
+// split tells the requests of a sync (objects put, looked at and listed with a key) from those about the bucket, which is not probed
+// in the same run.
 func split(requests map[string]int64) (sync, bucket int64) {
 	for op, n := range requests {
 		switch op {
