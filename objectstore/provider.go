@@ -46,6 +46,8 @@ type Provider struct {
 	// Proven says that converge was run end to end against a simulation of it, or against the server itself. Of the others
 	// only documents are known.
 	Proven bool
+	// OwnServer says that tests run the provider's own server, and no simulation of it.
+	OwnServer bool
 
 	// Endpoint is the address of the store with {region} and {account} in it; "" where every installation has its own.
 	Endpoint string
@@ -162,7 +164,7 @@ func (p *Provider) Evidence() string {
 	switch {
 	case !p.Proven:
 		return "from documents, unproven"
-	case p.Endpoint == "" && p.Discovery == "":
+	case p.OwnServer:
 		return "proven against the server itself"
 	}
 	return "proven against a simulation"

@@ -172,7 +172,7 @@ var providers = []*Provider{
 		Date: "2026-11",
 	},
 	{
-		Name: "ceph-rgw", Title: "Ceph RADOS Gateway", Proven: true,
+		Name: "ceph-rgw", Title: "Ceph RADOS Gateway", Proven: true, OwnServer: true,
 		Region: anyRegion, RegionExample: "default", DefaultRegion: "us-east-1",
 		PathStyle:  true,
 		BucketName: dottedBucket, BucketRule: dottedRule,
