@@ -166,7 +166,7 @@ func withoutUnfit(u *unit, config cty.Value, err error) (cty.Value, bool) {
 			return v, nil
 		}
 		found = true
-		return absent(&secret.Missing{Err: fmt.Errorf("%s of %s: %w", strings.Join(at.Path, "."), u.id, at.Err), Fix: diag.Fix(err)}, cty.String), nil
+		return absent(&secret.Missing{Err: &unfitError{attr: strings.Join(at.Path, "."), unit: u.id, err: at.Err}, Fix: diag.Fix(err)}, cty.String), nil
 	})
 	return out, found && failed == nil
 }

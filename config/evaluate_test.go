@@ -320,7 +320,7 @@ site "files" {
 `)
 	w.host = map[string]host.File{"/etc/credstore/b2.key": text("x")}
 	nodes := w.evaluate(t)
-	wantErr(t, nodes["store.b2"], `key (site.hcl:2): key of store.b2: it is too short`, "")
+	wantErr(t, nodes["store.b2"], `key (site.hcl:2): it is too short`, "")
 	wantErr(t, nodes["bucket.media"], `store (site.hcl:4): key of store.b2: it is too short`, "")
 	if n := nodes["site.files"]; n.Err != nil || n.Resource == nil {
 		t.Errorf("site.files: %v", n.Err)

@@ -102,11 +102,31 @@ func missingError(u *unit, uses []use) error {
 	seen := map[string]bool{}
 	for _, s := range uses {
 		at := attributeRange(u, s.path)
-		all = append(all, diag.Wrap(s.missing, fmt.Sprintf("%s (%s)", strings.Join(s.path, "."), place(at)), ""))
+		all = append(all, diag.Wrap(told(s.missing, u, s.path), fmt.Sprintf("%s (%s)", strings.Join(s.path, "."), place(at)), ""))
 		if fix := s.missing.Fix; fix != "" && !seen[fix] {
 			seen[fix] = true
 			fixes = append(fixes, fix)
 		}
 	}
 	return diag.Wrap(all, "evaluate "+u.id, strings.Join(fixes, "\n"))
+}
+
+// unfitError says what is wrong with a secret that is there, and where it was written, for those who use it elsewhere.
+type unfitError struct {
+	attr, unit string
+	err        error
+}
+
+func (e *unfitError) Error() string { return fmt.Sprintf("%s of %s: %v", e.attr, e.unit, e.err) }
+
+// Unwrap returns what is wrong with it.
+func (e *unfitError) Unwrap() error { return e.err }
+
+// told is a missing secret as it is told of the attribute at path: where it was written itself, the place is not said again.
+func told(m *secret.Missing, u *unit, path []string) *secret.Missing {
+	var unfit *unfitError
+	if errors.As(m, &unfit) && unfit.unit == u.id && unfit.attr == strings.Join(path, ".") {
+		return &secret.Missing{Err: unfit.err, Fix: m.Fix}
+	}
+	return m
 }

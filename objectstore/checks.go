@@ -46,6 +46,8 @@ func (p *Provider) CheckAccount(account string, endpointWritten bool) error {
 	case account == "":
 		return fmt.Errorf("%s needs it, for every account has a host of its own; write the account's id from the provider's console, "+
 			"such as %q", p.Title, p.AccountExample)
+	case !p.Account.MatchString(account) && p.accountIn(account) != "":
+		return fmt.Errorf("%q is the address of the account; its id alone is %q: write that", account, p.accountIn(account))
 	case !p.Account.MatchString(account):
 		return fmt.Errorf("%q is not the id of an account of %s; write one such as %q", account, p.Title, p.AccountExample)
 	}
@@ -65,6 +67,16 @@ func (c Config) CheckPublicBy() error {
 		return fmt.Errorf("at %s everybody could list a bucket whose ACL is public: leave public_by out", table.Title)
 	}
 	return nil
+}
+
+// accountIn returns the id of an account where the address that has it was written in its place; "" where none can be told.
+func (p *Provider) accountIn(text string) string {
+	for _, part := range strings.FieldsFunc(text, func(r rune) bool { return strings.ContainsRune(":/.", r) }) {
+		if p.Account.MatchString(part) {
+			return part
+		}
+	}
+	return ""
 }
 
 // CheckEndpoint says what is wrong with a written endpoint, where region and account may be written beside it; nil when

@@ -68,7 +68,7 @@ object store: 0 requests
 object store: 3 requests (2 PutObject, 1 HeadBucket): 2 class A, 1 class B; free up to 1,000,000 a month of A, 10,000,000 a month of B
 aws: 1 request (1 PutObject): 1 PUT/LIST; less than $0.01
 minio: 2 requests (2 PutObject)
-object store: 42 requests (9 A, 8 B, 7 C, 6 D, 5 E, 4 F, 3 of 2 other operations)
+object store: 42 requests (9 A, 8 B, 7 C, 6 D, 5 E, 4 F, and 3 more)
 object store: 41 requests (9 A, 8 B, 7 C, 6 D, 5 E, 4 F, 2 G)
 `
 	if out.String() != want {

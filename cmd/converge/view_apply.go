@@ -194,7 +194,7 @@ func requestLine(requests map[string]int64) string {
 	rest := total
 	for i, op := range ops {
 		if i == namedOperations && len(ops) > i+1 {
-			parts = append(parts, fmt.Sprintf("%d of %d other operations", rest, len(ops)-i))
+			parts = append(parts, fmt.Sprintf("and %d more", rest))
 			break
 		}
 		parts = append(parts, fmt.Sprintf("%d %s", requests[op], op))

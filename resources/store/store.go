@@ -153,7 +153,7 @@ func (c *config) complete(p *objectstore.Provider) error {
 		c.Region = p.DefaultRegion
 	}
 	if c.Region == "" {
-		return attrError("region", fmt.Errorf("%s needs it; write one such as %q", p.Name, p.RegionExample))
+		return attrError("region", fmt.Errorf("%s needs it; write one such as %q", p.Title, p.RegionExample))
 	}
 	if err := c.CheckPublicBy(); err != nil {
 		return attrError("public_by", err)

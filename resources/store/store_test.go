@@ -148,6 +148,8 @@ func TestWhatIsRefused(t *testing.T) {
 		{"endpoint of another account", r2, "endpoint", "https://1" + account[1:] + ".r2.cloudflarestorage.com", "account_id is another"},
 		{"no account id", map[string]string{"provider": "cloudflare-r2"}, "account_id", "", "every account has a host of its own"},
 		{"account id of another form", r2, "account_id", "me@example.com", "write one such as"},
+		{"address for an account id", r2, "account_id", r2URL + "/media", "its id alone is \"" + account + "\""},
+		{"no region at AWS", map[string]string{"provider": "aws"}, "region", "", "Amazon S3 needs it"},
 		{"generic without a region", map[string]string{"provider": "generic", "endpoint": "https://s3.example.com"}, "region", "", "needs it"},
 		{"generic without an endpoint", map[string]string{"provider": "generic", "region": "home"}, "endpoint", "", "https://s3.example.com"},
 		{"way of no name", b2, "public_by", "acl", "bucket-acl"},
