@@ -26,6 +26,7 @@ var places = map[string][]place{
 	},
 	"object_store.secret_access_key": nil,
 	"s3_bucket.app_credentials.access_key_id": {
+		{"request to the store: header Authorization", "the key is tried before the app gets it, and a signature names its key", true},
 		{"file /etc/app/app.env", "an env_file is told to set mastodon_env", true},
 	},
 	"s3_bucket.app_credentials.secret_access_key": {
