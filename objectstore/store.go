@@ -74,7 +74,7 @@ func newStore(cfg Config) (*Store, error) {
 		}
 	}
 	if err := provider.CheckKeyID(cfg.AccessKeyID); err != nil {
-		return nil, diag.Wrap(err, doing, "Write an application key as access_key_id and secret_access_key of the object_store.")
+		return nil, diag.Wrap(err, doing, "Write the id of one of its keys as access_key_id.")
 	}
 	s := &Store{cfg: cfg, provider: provider, requests: map[string]int64{}}
 	transport, err := newTransport(cfg.CAFile, maxStall)

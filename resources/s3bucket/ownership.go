@@ -30,7 +30,7 @@ func (ownership) steps(bucket string, found any) []step {
 		phase: closing,
 		attr:  resources.AttrDiff{Name: "object ownership", Before: now, After: objectstore.OwnerEnforced},
 		effect: resources.Effect{
-			Verb: "set", Target: "object ownership of " + bucket, Why: "ACLs count for nothing then",
+			Verb: "set", Target: "object ownership of " + bucket, Why: "ACLs count for nothing then, and what they grant to other accounts ends",
 			Operations: once("PutBucketAcl", "PutBucketOwnershipControls"),
 		},
 		do: func(ctx context.Context, s *objectstore.Store) error {
