@@ -63,8 +63,8 @@ func (c Config) CheckPublicBy() error {
 		return nil
 	case table.Never[way] != "":
 		return fmt.Errorf("%s: leave public_by out", table.Never[way])
-	case way == BucketACL && table.Knows("Public"): // as it is nearly everywhere
-		return fmt.Errorf("at %s everybody could list a bucket whose ACL is public: leave public_by out", table.Title)
+	case way == BucketACL: // no store is known besides Backblaze B2 where it does not open the listing
+		return errors.New("everybody could list a bucket whose ACL is public, at all stores but backblaze-b2: leave public_by out")
 	}
 	return nil
 }

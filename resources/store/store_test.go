@@ -157,6 +157,8 @@ func TestWhatIsRefused(t *testing.T) {
 		{"a policy at Scaleway", scaleway, "public_by", "policy", "locks out every key"},
 		{"a public ACL of the bucket at AWS", aws, "public_by", "bucket-acl", "everybody could list"},
 		{"a public ACL of the bucket at Scaleway", scaleway, "public_by", "bucket-acl", "everybody could list"},
+		{"a public ACL of the bucket anywhere", map[string]string{"provider": "generic", "region": "home", "endpoint": "https://s3.example.com"},
+			"public_by", "bucket-acl", "everybody could list"},
 		{"key of B2 at AWS", aws, "access_key_id", "0014aa9865d6f0000000000b0", "access key id of Backblaze B2"},
 		{"key of R2 at AWS", aws, "access_key_id", account, "access key id of Cloudflare R2"},
 		{"key of nobody at AWS", aws, "access_key_id", "mykey", "looks like"},
