@@ -21,10 +21,15 @@ const (
 	probesRecord  = "probes"
 )
 
+// existedVersion is the version of the format of existed. Those of every other count too: bucket and at have been in it from the first
+// one, which had no version, and stay.
+const existedVersion = 1
+
 // existed remembers that the bucket was there once: a bucket that is gone is not made again.
 type existed struct {
-	Bucket string    `json:"bucket"` // its address
-	At     time.Time `json:"at"`
+	Version int       `json:"version"`
+	Bucket  string    `json:"bucket"` // its address
+	At      time.Time `json:"at"`
 }
 
 // probesVersion is the version of the format of probes. Those of another are as good as none.
@@ -242,7 +247,7 @@ func (b *bucket) existence(st *state) existed {
 	if at.IsZero() {
 		at = st.Now
 	}
-	return existed{Bucket: b.address(), At: at}
+	return existed{Version: existedVersion, Bucket: b.address(), At: at}
 }
 
 // remember is all that is known of a bucket that is as it should be, as far as that goes.

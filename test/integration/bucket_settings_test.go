@@ -236,6 +236,9 @@ func (s *site) sendsWhatItSays(t *testing.T, want resources.Action) resources.Ch
 		if n != e.Requests {
 			t.Errorf("%s %s: %d requests, by operation %v", e.Verb, e.Target, e.Requests, e.Operations)
 		}
+		if e.Destructive && want == resources.Create {
+			t.Errorf("%s %s: it is said to be destructive in a bucket that is not there yet", e.Verb, e.Target)
+		}
 	}
 	before := clients.Requests()
 	s.s3.ResetRequests()
