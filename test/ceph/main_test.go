@@ -41,7 +41,12 @@ func run(m *testing.M) int {
 	}
 	defer world.Close()
 	defer gateway.Stop()
-	return m.Run()
+	code := m.Run()
+	if err := gateway.Ended(); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	return code
 }
 
 // start builds converge and starts the servers.

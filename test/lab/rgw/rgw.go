@@ -81,6 +81,19 @@ func (s *Server) Stop() {
 	s.processes, s.release = nil, nil
 }
 
+// Ended is the error that a program of the gateway has ended by itself, with the last that it said; nil while all run.
+func (s *Server) Ended() error {
+	var ended error
+	for _, p := range s.processes {
+		select {
+		case <-p.ended:
+			ended = errors.Join(ended, fmt.Errorf("%s has ended by itself: %s\n%s", filepath.Base(p.Path), p.ProcessState, p.output()))
+		default:
+		}
+	}
+	return ended
+}
+
 // AddUser makes a user.
 func (s *Server) AddUser(ctx context.Context, name string) (User, error) {
 	u := User{Key: randomHex(10), Secret: randomHex(20)}
@@ -157,6 +170,7 @@ rgw frontends = beast ssl_endpoint=127.0.0.1:{{.Gateway}} ssl_certificate={{.Dir
 rgw data = {{.Dir}}/gateway
 rgw enable usage log = false
 rgw enable gc threads = false
+crash dir = {{.Dir}}
 `))
 
 func (s *Server) configure(o Options, monitor, gateway int) error {
