@@ -9,6 +9,6 @@ if [ "$(id -u)" != 0 ]; then
 fi
 echo "installing $packages"
 export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq
+apt-get -o Acquire::Retries=3 update -qq
 # shellcheck disable=SC2086 # a list of packages
-apt-get install -y -qq --no-install-recommends $packages >/dev/null
+apt-get -o Acquire::Retries=3 install -y -qq --no-install-recommends $packages >/dev/null
