@@ -24,7 +24,12 @@ func TestABatchNamesNoObjectTwice(t *testing.T) {
 				return
 			}
 			batches++
-			var asked struct{ Object []struct{ Key, VersionId string } }
+			var asked struct {
+				Object []struct {
+					Key     string
+					Version string `xml:"VersionId"`
+				}
+			}
 			body, err := io.ReadAll(r.Body)
 			if err == nil {
 				err = xml.Unmarshal(body, &asked)
