@@ -42,13 +42,21 @@ func (v Verdict) String() string { return fmt.Sprintf("%s %d", v.Name, v.Status)
 // Verdicts are those of one round of probes.
 type Verdicts []Verdict
 
-// String gives them in one line: "anonymous GET 200, LIST 403, PUT 403, DELETE 403, backups/ 403".
+// String gives them in one line, those of one status together: "anonymous GET 200; LIST, PUT, DELETE, backups/ 403".
 func (vs Verdicts) String() string {
-	parts := make([]string, len(vs))
+	var text strings.Builder
+	text.WriteString("anonymous ")
 	for i, v := range vs {
-		parts[i] = v.String()
+		switch {
+		case i+1 == len(vs):
+			text.WriteString(v.String())
+		case vs[i+1].Status == v.Status:
+			text.WriteString(v.Name + ", ")
+		default:
+			text.WriteString(v.String() + "; ")
+		}
 	}
-	return "anonymous " + strings.Join(parts, ", ")
+	return text.String()
 }
 
 // Failed returns those that are not as they shall be.

@@ -110,20 +110,20 @@ func TestProbe(t *testing.T) {
 		want   string // the verdicts
 		failed string // the names of the wrong ones
 	}{
-		{"as it should be", &world{get: true}, publicProbes, "anonymous GET 200, LIST 403, PUT 403, DELETE 403, backups/ 403, imports/ 403", ""},
-		{"private", &world{}, private, "anonymous GET 403, LIST 403, PUT 403, DELETE 403", ""},
-		{"private but readable", &world{get: true}, private, "anonymous GET 200, LIST 403, PUT 403, DELETE 403", "GET"},
-		{"not readable", &world{}, publicProbes, "anonymous GET 403, LIST 403, PUT 403, DELETE 403, backups/ 403, imports/ 403", "GET"},
-		{"listable", &world{get: true, list: true, listV1: true}, publicProbes, "anonymous GET 200, LIST 200, PUT 403, DELETE 403, backups/ 403, imports/ 403", "LIST"},
-		{"listable in the new way", &world{get: true, list: true}, publicProbes, "anonymous GET 200, LIST 200, PUT 403, DELETE 403, backups/ 403, imports/ 403", "LIST"},
-		{"listable in the old way", &world{get: true, listV1: true}, publicProbes, "anonymous GET 200, LIST 200, PUT 403, DELETE 403, backups/ 403, imports/ 403", "LIST"},
-		{"writable", &world{get: true, put: true}, publicProbes, "anonymous GET 200, LIST 403, PUT 200, DELETE 403, backups/ 403, imports/ 403", "PUT"},
-		{"erasable", &world{get: true, erase: true}, publicProbes, "anonymous GET 200, LIST 403, PUT 403, DELETE 204, backups/ 403, imports/ 403", "DELETE"},
-		{"erased in silence", &world{get: true, lies: true}, publicProbes, "anonymous GET 200, LIST 403, PUT 403, DELETE 403, backups/ 403, imports/ 403", "DELETE"},
-		{"imports readable", &world{get: true, open: "imports/"}, publicProbes, "anonymous GET 200, LIST 403, PUT 403, DELETE 403, backups/ 403, imports/ 200", "imports/"},
+		{"as it should be", &world{get: true}, publicProbes, "anonymous GET 200; LIST, PUT, DELETE, backups/, imports/ 403", ""},
+		{"private", &world{}, private, "anonymous GET, LIST, PUT, DELETE 403", ""},
+		{"private but readable", &world{get: true}, private, "anonymous GET 200; LIST, PUT, DELETE 403", "GET"},
+		{"not readable", &world{}, publicProbes, "anonymous GET, LIST, PUT, DELETE, backups/, imports/ 403", "GET"},
+		{"listable", &world{get: true, list: true, listV1: true}, publicProbes, "anonymous GET, LIST 200; PUT, DELETE, backups/, imports/ 403", "LIST"},
+		{"listable in the new way", &world{get: true, list: true}, publicProbes, "anonymous GET, LIST 200; PUT, DELETE, backups/, imports/ 403", "LIST"},
+		{"listable in the old way", &world{get: true, listV1: true}, publicProbes, "anonymous GET, LIST 200; PUT, DELETE, backups/, imports/ 403", "LIST"},
+		{"writable", &world{get: true, put: true}, publicProbes, "anonymous GET 200; LIST 403; PUT 200; DELETE, backups/, imports/ 403", "PUT"},
+		{"erasable", &world{get: true, erase: true}, publicProbes, "anonymous GET 200; LIST, PUT 403; DELETE 204; backups/, imports/ 403", "DELETE"},
+		{"erased in silence", &world{get: true, lies: true}, publicProbes, "anonymous GET 200; LIST, PUT, DELETE, backups/, imports/ 403", "DELETE"},
+		{"imports readable", &world{get: true, open: "imports/"}, publicProbes, "anonymous GET 200; LIST, PUT, DELETE, backups/ 403; imports/ 200", "imports/"},
 		{"private but for one prefix", &world{open: "cache/"}, Probes{Bucket: "media", PrivatePrefixes: []string{"accounts/", "cache/"}},
-			"anonymous GET 403, LIST 403, PUT 403, DELETE 403, accounts/ 403, cache/ 200", "cache/"},
-		{"backups readable", &world{get: true, open: "backups/"}, publicProbes, "anonymous GET 200, LIST 403, PUT 403, DELETE 403, backups/ 200, imports/ 403", "backups/"},
+			"anonymous GET, LIST, PUT, DELETE, accounts/ 403; cache/ 200", "cache/"},
+		{"backups readable", &world{get: true, open: "backups/"}, publicProbes, "anonymous GET 200; LIST, PUT, DELETE 403; backups/ 200; imports/ 403", "backups/"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

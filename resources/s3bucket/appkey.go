@@ -132,7 +132,7 @@ func (b *bucket) keyNotes(st *state) []string {
 	case b.App == nil:
 		notes = append(notes, "without app_credentials, mastodon_env leaves AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY as they are")
 	case !b.hasAppKey():
-		notes = append(notes, "the app's key is missing, so it is not tried")
+		notes = append(notes, "the app's key is missing or cannot be right, so it is not tried")
 	case b.App.AccessKeyID.Reveal() == b.Store.AccessKeyID.Reveal():
 		notes = append(notes, "app_credentials are converge's own key: give the app its own, which cannot change the bucket")
 	}
