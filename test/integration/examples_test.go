@@ -366,8 +366,9 @@ func (e *example) applyAgainDoesNothing() {
 	e.t.Helper()
 	before, runs := e.traces("writes"), e.invocations()
 	e.store.ResetRequests()
-	e.plan(0)
+	planned := e.plan(0)
 	look := e.store.Requests()
+	e.showsRequests(planned, look)
 	out := e.apply(0)
 	requests := e.store.Requests()
 	e.wantSame("a second apply", before, e.traces("writes"))
@@ -393,6 +394,32 @@ func (e *example) applyAgainDoesNothing() {
 	}
 	if total == 0 || total > 6 || len(requests) != len(look) {
 		e.t.Errorf("to look at an unchanged bucket costs %d requests, want 1 to 6: plan %v, both %v", total, look, requests)
+	}
+}
+
+// showsRequests expects that a plan says how many requests it has sent, and of which of the provider's classes they were.
+func (e *example) showsRequests(plan string, sent map[string]int64) {
+	e.t.Helper()
+	var total, byClass int64
+	for _, n := range sent {
+		total += n
+	}
+	line := regexp.MustCompile(`(?m)^This plan took (\d+) requests? to the object store(?:: ([^;.]*))?.*\.$`).FindStringSubmatch(plan)
+	if line == nil || line[1] != strconv.FormatInt(total, 10) {
+		e.t.Fatalf("the plan does not say that it took %d requests:\n%s", total, plan)
+	}
+	if len(e.provider().Prices) < 2 { // all of one class
+		return
+	}
+	for _, n := range regexp.MustCompile(`\b(\d+) `).FindAllStringSubmatch(line[2], -1) {
+		count, err := strconv.ParseInt(n[1], 10, 64)
+		if err != nil {
+			e.t.Fatal(err)
+		}
+		byClass += count
+	}
+	if byClass != total {
+		e.t.Errorf("of %d requests the plan names the classes of %d: %s", total, byClass, line[0])
 	}
 }
 
