@@ -42,16 +42,18 @@ func (v Verdict) String() string { return fmt.Sprintf("%s %d", v.Name, v.Status)
 // Verdicts are those of one round of probes.
 type Verdicts []Verdict
 
-// String gives them in one line, those of one status together: "anonymous GET 200; LIST, PUT, DELETE, backups/ 403".
+// String gives them in one line, those of one address and status together: "anonymous GET 200; LIST, PUT, DELETE, backups/ 403; GET, LIST at
+// the endpoint 403".
 func (vs Verdicts) String() string {
 	var text strings.Builder
 	text.WriteString("anonymous ")
 	for i, v := range vs {
+		name, within := strings.CutSuffix(v.Name, AtEndpoint)
 		switch {
 		case i+1 == len(vs):
 			text.WriteString(v.String())
-		case vs[i+1].Status == v.Status:
-			text.WriteString(v.Name + ", ")
+		case vs[i+1].Status == v.Status && strings.HasSuffix(vs[i+1].Name, AtEndpoint) == within:
+			text.WriteString(name + ", ")
 		default:
 			text.WriteString(v.String() + "; ")
 		}

@@ -339,7 +339,7 @@ func TestLaw8NoAnswerAtTheDomainIsNoVerdict(t *testing.T) {
 		want string
 	}{
 		{http.StatusOK, "error"},
-		{http.StatusNotFound, "anonymous GET 404, GET at the endpoint 403, LIST at the endpoint 403, PUT at the endpoint 403, DELETE at the endpoint 403"},
+		{http.StatusNotFound, "anonymous GET 404; GET, LIST, PUT, DELETE at the endpoint 403"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			o := &world{objects: map[string]string{}}
