@@ -255,7 +255,8 @@ func (s *S3) agentMay(action, resource string) bool {
 
 func (s *S3) appMay(action, resource string) bool {
 	name, _, isObject := strings.Cut(resource, "/")
-	if !isObject || !s.has(name) {
+	names := isObject || action == "s3:DeleteObject" // DeleteObjects names its objects in the body
+	if !names || !s.has(name) {
 		return false
 	}
 	switch action {

@@ -508,18 +508,25 @@ func TestB2Refusals(t *testing.T) {
 	}
 }
 
-func TestB2BatchDeleteWithContentMD5(t *testing.T) {
-	s, bucket := store(t, lab.B2)
-	for _, k := range []string{"a", "b", "c"} {
-		s.Put(bucket, k, []byte("x"), nil)
-	}
-	_, err := agent(t, s).DeleteObjects(t.Context(), &s3.DeleteObjectsInput{Bucket: &bucket, Delete: &types.Delete{
-		Objects: []types.ObjectIdentifier{{Key: ptr("a")}, {Key: ptr("b")}},
-	}}, withoutChecksum)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := s.Keys(bucket); !slices.Equal(got, []string{"c"}) {
-		t.Errorf("left: %q", got)
-	}
+func TestBatchDeleteWithContentMD5(t *testing.T) {
+	personalities(t, func(t *testing.T, p lab.Personality) {
+		s, bucket := store(t, p)
+		for _, k := range []string{"a", "b", "c", "d", "e"} {
+			s.Put(bucket, k, []byte("x"), nil)
+		}
+		for _, batch := range []struct {
+			by   *s3.Client
+			a, b string
+		}{{agent(t, s), "a", "b"}, {app(t, s), "c", "d"}} {
+			out, err := batch.by.DeleteObjects(t.Context(), &s3.DeleteObjectsInput{Bucket: &bucket, Delete: &types.Delete{
+				Objects: []types.ObjectIdentifier{{Key: &batch.a}, {Key: &batch.b}},
+			}}, withoutChecksum)
+			if err != nil || len(out.Errors) > 0 {
+				t.Fatalf("%s and %s: %v, %+v", batch.a, batch.b, err, out)
+			}
+		}
+		if got := s.Keys(bucket); !slices.Equal(got, []string{"e"}) {
+			t.Errorf("left: %q", got)
+		}
+	})
 }
